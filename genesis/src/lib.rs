@@ -1,0 +1,1 @@
+//! The definition of a Quipu network and the ceremony that makes it.

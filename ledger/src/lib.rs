@@ -1,0 +1,1 @@
+//! The data of Quipu: transactions, blocks, chain, state and their verification.
