@@ -1,1 +1,15 @@
-//! The data of Quipu: transactions, blocks, chain, state and their verification.
+//! # quipu-ledger: what was decided, and what is true because of it
+//!
+//! A world state is not stored truth but a consequence: replaying the chain from genesis always yields it again.
+#![forbid(unsafe_code)]
+#![warn(clippy::as_conversions)]
+
+pub mod block;
+pub mod certificate;
+pub mod codec;
+pub mod limits;
+pub mod membership;
+pub mod operation;
+pub mod result;
+pub mod transaction;
+pub mod vote;

@@ -1,0 +1,95 @@
+//! Keeps what came of a transaction: applied, or failed with a reason. Both stand in the chain for good.
+//!
+//! Invariant: a result is a function of the chain up to its block, the same on every node.
+
+use std::fmt;
+
+use quipu_crypto::hash::{Context, Hash};
+use quipu_crypto::id::TransactionId;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+
+/// What came of one transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Every operation took effect.
+    Applied,
+    /// None did.
+    Failed(Reason),
+}
+
+/// Why a transaction in a block had no effect. The order of the variants is the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The block's time had reached `expires_at`.
+    Expired,
+    /// The same id stands earlier in the chain.
+    Duplicate,
+    /// `expires_at` is more than the network's `max_lifetime` after the block's time.
+    ExpiryTooFar,
+    /// The sender is no member.
+    UnknownMember,
+    /// The sender may not write there, or there is no such namespace.
+    NotPermitted {
+        /// Index of the operation.
+        operation: u32,
+    },
+    /// A `require` did not hold.
+    RequirementFailed {
+        /// Index of the operation.
+        operation: u32,
+    },
+}
+
+impl Reason {
+    /// Stable code of the reason, as the command line prints it.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Duplicate => "duplicate",
+            Self::ExpiryTooFar => "expiry_too_far",
+            Self::UnknownMember => "unknown_member",
+            Self::NotPermitted { .. } => "not_permitted",
+            Self::RequirementFailed { .. } => "requirement_failed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired => f.write_str("it had expired when its block was made"),
+            Self::Duplicate => f.write_str("the same transaction stands earlier in the chain"),
+            Self::ExpiryTooFar => f.write_str("its expiry was further ahead than the network allows"),
+            Self::UnknownMember => f.write_str("its sender is not a member of the network"),
+            Self::NotPermitted { operation } => {
+                write!(
+                    f,
+                    "operation {operation}: the sender may not write in this namespace, or there is none"
+                )
+            }
+            Self::RequirementFailed { operation } => {
+                write!(f, "operation {operation}: the required condition did not hold")
+            }
+        }
+    }
+}
+
+/// A result as `results_root` commits to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransactionResult {
+    /// Whose.
+    pub id: TransactionId,
+    /// What.
+    pub outcome: Outcome,
+}
+
+impl TransactionResult {
+    /// Its leaf under `results_root`.
+    #[must_use]
+    pub fn leaf(&self) -> Hash {
+        Hash::of(Context::ResultLeaf, &[&codec::encode(self)])
+    }
+}
