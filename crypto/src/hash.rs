@@ -57,11 +57,13 @@ pub enum Context {
     GenesisApproval,
     /// What an administrator signs to ask for a change of membership.
     MembershipRequest,
+    /// Random factors of a batch verification. Used in memory only, no part of the format.
+    BatchCoefficients,
 }
 
 impl Context {
     /// Every context, in the order of `FORMAT.md`.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Transaction,
         Self::Header,
         Self::BodyRoot,
@@ -83,6 +85,7 @@ impl Context {
         Self::Network,
         Self::GenesisApproval,
         Self::MembershipRequest,
+        Self::BatchCoefficients,
     ];
 
     /// The context string of BLAKE3's derive-key mode.
@@ -110,6 +113,7 @@ impl Context {
             Self::Network => "quipu v1 network",
             Self::GenesisApproval => "quipu v1 genesis approval",
             Self::MembershipRequest => "quipu v1 membership request",
+            Self::BatchCoefficients => "quipu v1 batch coefficients",
         }
     }
 }
@@ -203,5 +207,9 @@ impl Hasher {
     /// Fills `out` with extended output of the stream so far (BLAKE3 specification, section 2.6).
     pub fn finish_into(&self, out: &mut [u8]) {
         self.0.finalize_xof().fill(out);
+    }
+    /// Extended output of the stream so far, to be read piece by piece.
+    pub(crate) fn finish_xof(&self) -> blake3::OutputReader {
+        self.0.finalize_xof()
     }
 }
