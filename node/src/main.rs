@@ -1,0 +1,3 @@
+//! Starts the daemon.
+
+fn main() {}

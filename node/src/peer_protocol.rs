@@ -1,0 +1,63 @@
+//! Keeps what nodes say to each other, over ALPN `quipu-peer/1`.
+//!
+//! Every stream begins with a [`Preamble`] that binds it to a version, a network and two nodes; then frames follow:
+//! 4 bytes big-endian length, postcard of [`PeerFrame`], strict. Invariants: enums grow only at the end; a frame is
+//! never longer than [`MAX_PEER_FRAME_BYTES`]; blocks travel as the bytes in which they were made.
+
+use quipu_consensus::message::Message;
+use quipu_crypto::id::{Height, NetworkId, Slot, TimeMs};
+use serde::{Deserialize, Serialize};
+
+/// ALPN of peer connections.
+pub const PEER_ALPN: &[u8] = b"quipu-peer/1";
+/// Version of the frames.
+pub const PEER_VERSION: u16 = 1;
+/// Longest frame between nodes, bytes: an append of one largest block, or of many small ones.
+pub const MAX_PEER_FRAME_BYTES: usize = 4 * 1024 * 1024;
+
+/// First on every stream between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preamble {
+    /// [`PEER_VERSION`].
+    pub version: u16,
+    /// The network.
+    pub network: NetworkId,
+    /// Who sends on this stream.
+    pub from: Slot,
+    /// To whom.
+    pub to: Slot,
+}
+
+/// A block in the encoding in which it travels (`ledger::block::Block::encode`).
+pub type BlockBytes = serde_bytes::ByteBuf;
+
+/// What nodes say to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerFrame {
+    /// From engine to engine.
+    Engine(Message<BlockBytes>),
+    /// Transactions of clients, for the leader.
+    Forward(Vec<serde_bytes::ByteBuf>),
+    /// Which height must a read begun now see? For the leader.
+    ReadIndex {
+        /// Chosen by the asking node.
+        number: u64,
+    },
+    /// Answer to [`PeerFrame::ReadIndex`]: none where this node cannot tell.
+    ReadHeight {
+        /// From the question.
+        number: u64,
+        /// Execute at least up to here before answering the read.
+        height: Option<Height>,
+    },
+    /// The sender's clock now.
+    Clock {
+        /// Milliseconds.
+        time: TimeMs,
+    },
+    /// A client waits for the expiry of a transaction: cut an empty block if none comes by itself. For the leader.
+    Expire {
+        /// The expiry waited for.
+        time: TimeMs,
+    },
+}
