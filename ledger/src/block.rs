@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{BlockId, Height, NetworkId, Slot, Term, TimeMs};
+use quipu_crypto::lattice::LatticeHash;
 use quipu_crypto::merkle;
 use quipu_crypto::signature::Signature;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::limits::{
     MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_HEADER_BYTES, MAX_MEMBERS, MAX_NODES, MAX_SIGNATURE_ENTRIES,
 };
 use crate::membership::MembershipRecord;
+use crate::result;
 use crate::transaction::SignedTransaction;
 use crate::vote::SignatureEntry;
 
@@ -49,6 +51,17 @@ pub struct Executed {
 }
 
 impl Executed {
+    /// What block 0 says, and block 1 repeats: no state yet, and no results.
+    #[must_use]
+    pub fn genesis() -> Self {
+        Self {
+            height: Height::ZERO,
+            state_digest: LatticeHash::new().digest(),
+            results_chain: result::results_chain(&Hash::ZERO, &[]),
+            state_root: Hash::ZERO,
+        }
+    }
+
     /// As acknowledgements carry it.
     #[must_use]
     pub fn hash(&self) -> Hash {

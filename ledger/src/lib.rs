@@ -11,5 +11,6 @@ pub mod limits;
 pub mod membership;
 pub mod operation;
 pub mod result;
+pub mod rules;
 pub mod transaction;
 pub mod vote;

@@ -6,6 +6,7 @@ use std::fmt;
 
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::TransactionId;
+use quipu_crypto::merkle;
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
@@ -92,4 +93,17 @@ impl TransactionResult {
     pub fn leaf(&self) -> Hash {
         Hash::of(Context::ResultLeaf, &[&codec::encode(self)])
     }
+}
+
+/// The next link of the results chain: `previous`, then the count (8 bytes, little-endian) and the Merkle root of the
+/// results of one block. Before block 0 stands [`Hash::ZERO`]; blocks without transactions have a count of 0.
+#[must_use]
+pub fn results_chain(previous: &Hash, results: &[TransactionResult]) -> Hash {
+    let leaves: Vec<Hash> = results.iter().map(TransactionResult::leaf).collect();
+    let count = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
+    let root = merkle::root(&leaves);
+    Hash::of(
+        Context::ResultsChain,
+        &[previous.as_bytes(), &count.to_le_bytes(), root.as_bytes()],
+    )
 }
