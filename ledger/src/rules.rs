@@ -1,8 +1,8 @@
-//! Keeps the rules by which a block may follow on another: what a follower checks before it accepts, and an auditor later.
+//! Keeps the rules by which a block may follow on another: what a follower checks before it accepts a block.
 //!
-//! Invariants: a [`ChainTip`] stands only on blocks that passed; the rules see the chain and nothing else (no clock, no
-//! state), so every node and every auditor gives the same verdict. The exceptions of block 0 are in [`ChainTip::genesis`]
-//! and nowhere else. Leaves the senders' signatures to [`signatures`], what transactions do to `execute`.
+//! Invariants: a [`ChainTip`] stands only on blocks that passed; the rules see the chain and nothing else (no clock,
+//! no state), so every node and auditor gives the same verdict. The exceptions of block 0 are in
+//! [`ChainTip::genesis`] and nowhere else. Leaves the senders' signatures to [`signatures`], what transactions do to `execute`.
 
 mod change;
 mod fault;

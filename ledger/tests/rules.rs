@@ -237,11 +237,11 @@ fn an_unsound_membership_is_refused() {
     };
     check("the nodes are not sorted and unique at `0`", &|m| m.nodes.swap(0, 1));
     check("two nodes have the same key: `node-1`", &|m| {
-        m.nodes[1].key = m.nodes[0].key
+        m.nodes[1].key = m.nodes[0].key;
     });
     check("there is no voter", &|m| m.nodes.clear());
     check("`node-1` belongs to organisation `x`, which is not listed", &|m| {
-        m.nodes[1].organisation = "x".into()
+        m.nodes[1].organisation = "x".into();
     });
     check("the members are not sorted and unique at `alice`", &|m| {
         m.members[0] = m.members[1].clone();
@@ -249,16 +249,16 @@ fn an_unsound_membership_is_refused() {
         m.members[1].name = "alice".into();
     });
     check("the namespaces are not sorted and unique at `audit`", &|m| {
-        m.namespaces.swap(0, 1)
+        m.namespaces.swap(0, 1);
     });
     check("the writers are not sorted and unique at `default`", &|m| {
-        m.namespaces[1].writers.reverse()
+        m.namespaces[1].writers.reverse();
     });
     check("parameter max_lifetime_ms is out of its range", &|m| {
-        m.parameters.max_lifetime_ms = 1
+        m.parameters.max_lifetime_ms = 1;
     });
     check("parameter approvals is out of its range", &|m| {
-        m.parameters.approvals = 4
+        m.parameters.approvals = 4;
     });
     check("the key of `org-0` is not a sound Ed25519 key", &|m| {
         m.organisations[0].key = quipu_crypto::key::PublicKey::from_bytes([0; 32]);

@@ -1,4 +1,4 @@
-//! A small network whose keys are known: makes real chains, with real votes and signatures, for the tests of this crate.
+//! A small network whose keys are known: makes real chains, with real votes and signatures, for this crate's tests.
 //!
 //! Invariant: everything is drawn from numbers, so that two runs make the same bytes.
 #![allow(dead_code, missing_docs, unreachable_pub)] // each test target uses its own part
