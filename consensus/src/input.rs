@@ -10,6 +10,20 @@ use crate::message::{Message, Report};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(pub u64);
 
+impl Tick {
+    /// `ms` later; stays at the end of time rather than wrapping.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How many ms `self` is after `earlier`; zero where it is not.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 /// One connection to a peer. A later connection has a larger number; what comes from an older one is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
@@ -38,36 +52,74 @@ pub enum Input<B> {
     /// Time passed. At least once per tenth of the election timeout.
     Tick,
     /// A peer can be reached under a new session.
-    PeerUp { peer: Slot, session: SessionId },
+    PeerUp {
+        /// Who.
+        peer: Slot,
+        /// The new connection; larger than every one before with this peer.
+        session: SessionId,
+    },
     /// That session ended.
-    PeerDown { peer: Slot, session: SessionId },
+    PeerDown {
+        /// Who.
+        peer: Slot,
+        /// The connection that ended.
+        session: SessionId,
+    },
     /// A message that the host has verified: blocks' signatures, votes' signatures, `executed` quadruples.
     Receive {
+        /// Whose key the connection has.
         from: Slot,
+        /// The connection that it came over.
         session: SessionId,
+        /// What was said.
         message: Message<B>,
     },
-    /// A block that the host made on [`crate::engine::Proposal::parent`]; first of all the opening block.
-    Propose { block: B },
-    /// The write `seq` and all before it are durable.
-    Persisted { seq: PersistSeq },
+    /// A block that the host made at [`crate::engine::Engine::proposal`], in the same turn; first of all the opening
+    /// block. A block that does not stand exactly there is a mistake of the host: the engine halts.
+    Propose {
+        /// The block.
+        block: B,
+    },
+    /// The write `seq` and all before it are done, and durable where a sync was asked for.
+    Persisted {
+        /// The last of them.
+        seq: PersistSeq,
+    },
     /// A write failed: the engine halts (rule P9).
-    PersistFailed { seq: PersistSeq },
+    PersistFailed {
+        /// Which.
+        seq: PersistSeq,
+    },
     /// Answer to `Output::Fetch`: blocks in order, the first one's parent beside them. Empty where there are none.
     Loaded {
+        /// The question.
         fetch: FetchId,
+        /// Parent of the first block.
         previous: BlockId,
+        /// The blocks.
         blocks: Vec<B>,
     },
     /// This node has executed up to here.
-    Executed { report: Report },
+    Executed {
+        /// The height, and what the others are to compare.
+        report: Report,
+    },
     /// A client wants to read what is committed now.
-    Read { ticket: ReadTicket },
+    Read {
+        /// Names it in the answer.
+        ticket: ReadTicket,
+    },
     /// Hand leadership over (to `to`, or to the best follower), e.g. before a stop.
-    Transfer { to: Option<Slot> },
+    Transfer {
+        /// To whom; `None` for the voter that holds most.
+        to: Option<Slot>,
+    },
     /// The host found the leader of the current term to be wrong (another `executed`, a forged block): treat it as
     /// failed for this term.
-    Distrust { leader: Slot },
+    Distrust {
+        /// Whom.
+        leader: Slot,
+    },
     /// Whether this node may campaign (its clock is sound, its disk has room). True at start.
     MayCampaign(bool),
 }

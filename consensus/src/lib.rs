@@ -10,3 +10,6 @@ pub mod engine;
 pub mod input;
 pub mod message;
 pub mod output;
+pub mod quorum;
+pub mod raft;
+pub mod simulator;

@@ -33,6 +33,34 @@ pub enum Message<B> {
     TimeoutNow(TimeoutNow),
 }
 
+impl<B> Message<B> {
+    /// The same message with each block turned into something else: bytes into a decoded block, or back.
+    ///
+    /// # Errors
+    /// The first error of `map`.
+    pub fn map_blocks<C, E>(self, map: impl FnMut(B) -> Result<C, E>) -> Result<Message<C>, E> {
+        Ok(match self {
+            Self::Append(append) => Message::Append(Append {
+                term: append.term,
+                previous: append.previous,
+                blocks: append.blocks.into_iter().map(map).collect::<Result<_, E>>()?,
+                commit: append.commit,
+                read_token: append.read_token,
+                sign_at: append.sign_at,
+            }),
+            Self::Accepted(accepted) => Message::Accepted(accepted),
+            Self::Rejected(rejected) => Message::Rejected(rejected),
+            Self::PreVote(request) => Message::PreVote(request),
+            Self::PreVoteAnswer(answer) => Message::PreVoteAnswer(answer),
+            Self::RequestVote(request) => Message::RequestVote(request),
+            Self::VoteAnswer(answer) => Message::VoteAnswer(answer),
+            Self::Hello(hello) => Message::Hello(hello),
+            Self::Welcome(welcome) => Message::Welcome(welcome),
+            Self::TimeoutNow(order) => Message::TimeoutNow(order),
+        })
+    }
+}
+
 /// Blocks for a follower. Every field but `blocks` is small and fixed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Append<B> {

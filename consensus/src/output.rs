@@ -34,13 +34,21 @@ pub enum LogOperation<B> {
     /// Replace the vote record.
     SetVote(VoteRecord),
     /// Remove this height and everything above it.
-    Truncate { from: Height },
+    Truncate {
+        /// The first height that goes.
+        from: Height,
+    },
     /// Append, each on the one before.
     Append(Vec<B>),
     /// Committed at least up to here; a hint for the next start (rule P4).
     CommitHint(Height),
     /// What a peer was seen to promise.
-    Remember { peer: Slot, promise: Promise },
+    Remember {
+        /// Whose promise.
+        peer: Slot,
+        /// The highest that was seen.
+        promise: Promise,
+    },
 }
 
 /// What to do.
@@ -48,35 +56,61 @@ pub enum LogOperation<B> {
 pub enum Output<B> {
     /// Write these operations as one atomic batch; with `sync`, make them durable before reporting `seq` as persisted.
     Persist {
+        /// Its number; the next is one more.
         seq: PersistSeq,
+        /// What to write, in order.
         operations: Vec<LogOperation<B>>,
+        /// Whether a sync must follow; without, the write may be lost until a later one is synced.
         sync: bool,
     },
     /// Send over that session, once `after` is durable. A session that has ended swallows the message.
     Send {
+        /// To whom.
         to: Slot,
+        /// Over which connection.
         session: SessionId,
+        /// On which stream.
         class: Class,
+        /// What to say.
         message: Message<B>,
+        /// Not before this write is durable.
         after: Option<PersistSeq>,
     },
-    /// Everything up to this block is committed.
-    Commit { upto: BlockId },
+    /// Everything up to this block is committed. It may not be durable here yet: the host executes it when it is.
+    Commit {
+        /// The last committed block.
+        upto: BlockId,
+    },
     /// Read these blocks from the store, at most about `max_bytes` (one block at least), answer with `Input::Loaded`.
     Fetch {
+        /// Names the question.
         fetch: FetchId,
+        /// The first height wanted.
         first: Height,
+        /// The last height wanted.
         last: Height,
+        /// About how much at most.
         max_bytes: u64,
     },
     /// The read of `ticket` may be answered from a state that has executed `height`.
-    ReadReady { ticket: ReadTicket, height: Height },
+    ReadReady {
+        /// The read.
+        ticket: ReadTicket,
+        /// What must have been executed before it is answered.
+        height: Height,
+    },
     /// The read of `ticket` cannot be confirmed here any more; ask again, elsewhere.
-    ReadLost { ticket: ReadTicket },
+    ReadLost {
+        /// The read.
+        ticket: ReadTicket,
+    },
     /// The role changed.
     Role(RoleChange),
     /// Blocks from this height on are no longer in the chain.
-    Truncated { from: Height },
+    Truncated {
+        /// The first height that is gone.
+        from: Height,
+    },
     /// Two blocks of equal height and term and different hash: keep them.
     Evidence(Evidence),
     /// An invariant is broken or the disk has failed: nothing follows; stop the process.
@@ -87,13 +121,23 @@ pub enum Output<B> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleChange {
     /// Follows `leader`, or nobody yet.
-    Follower { term: Term, leader: Option<Slot> },
+    Follower {
+        /// In which term.
+        term: Term,
+        /// Whom.
+        leader: Option<Slot>,
+    },
     /// Asks for votes.
-    Candidate { term: Term },
+    Candidate {
+        /// For which term.
+        term: Term,
+    },
     /// Won the election. The host must at once propose an opening block that carries these votes (its own, which it
     /// signs itself, is not among them).
     Leader {
+        /// The term that it leads.
         term: Term,
+        /// The signed votes of the others, in order of their slots.
         votes: Vec<(Slot, VoteSignature)>,
     },
 }

@@ -1,0 +1,63 @@
+//! Handing leadership over: the leader waits until its target holds everything, then asks it to campaign at once.
+//!
+//! Invariants: no block is taken while a transfer runs; a transfer that has not worked within the longest election
+//! timeout is given up and the leader goes on (V-12); an order of another term or from another node is void.
+
+use quipu_crypto::id::Slot;
+
+use super::rules::Rules;
+use super::state::{Raft, Stage, Transfer};
+use crate::block::Block;
+use crate::message::{Message, TimeoutNow};
+use crate::output::Class;
+
+impl<B: Block, R: Rules> Raft<B, R> {
+    /// Hands over to `to`, or to the live voter that holds most.
+    pub(super) fn transfer(&mut self, to: Option<Slot>) {
+        let Stage::Leader(lead) = &mut self.stage else { return };
+        let patience = self.settings.election_max_ms;
+        let best = lead
+            .progress
+            .iter()
+            .filter(|(slot, peer)| self.membership.votes(**slot) && self.now.since(peer.heard) < patience)
+            .max_by_key(|(slot, peer)| (peer.matched_height(), std::cmp::Reverse(**slot)))
+            .map(|(slot, _)| *slot);
+        let target = to
+            .filter(|slot| *slot != self.slot && self.membership.votes(*slot))
+            .or(best);
+        if let Some(target) = target {
+            lead.transfer = Some(Transfer {
+                target,
+                until: self.now.plus(patience),
+                told: false,
+            });
+            self.try_hand_over();
+        }
+    }
+
+    /// Gives the order as soon as the target holds everything.
+    pub(super) fn try_hand_over(&mut self) {
+        let term = self.vote.term;
+        let Stage::Leader(lead) = &mut self.stage else { return };
+        let Some(transfer) = lead.transfer.as_mut().filter(|transfer| !transfer.told) else {
+            return;
+        };
+        let target = transfer.target;
+        let caught_up = lead
+            .progress
+            .get(&target)
+            .is_some_and(|peer| peer.matched == Some(self.log.tip()));
+        if caught_up {
+            transfer.told = true;
+            self.send(target, Class::Control, Message::TimeoutNow(TimeoutNow { term, target }));
+        }
+    }
+
+    /// The leader of this term asks this node to campaign now, without asking the others first.
+    pub(super) fn timeout_now(&mut self, from: Slot, order: &TimeoutNow) {
+        let valid = order.term == self.vote.term && order.target == self.slot && self.leader == Some(from);
+        if valid && matches!(self.stage, Stage::Follower) {
+            self.campaign(true);
+        }
+    }
+}
