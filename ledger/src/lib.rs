@@ -7,10 +7,14 @@
 pub mod block;
 pub mod certificate;
 pub mod codec;
+pub mod execute;
 pub mod limits;
 pub mod membership;
 pub mod operation;
 pub mod result;
 pub mod rules;
+pub mod state;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod transaction;
 pub mod vote;

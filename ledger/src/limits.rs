@@ -37,5 +37,8 @@ pub const REPLAY_PURGE_STEP_MS: u64 = 10_000;
 /// Most that a block's time may be ahead of a follower's clock, ms.
 pub const MAX_TIME_AHEAD_MS: u64 = 5_000;
 
+/// A node refuses to append where less than this many bytes are free: a write must not fail for want of space.
+pub const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+
 const _: () = assert!(BLOCK_CUT_BYTES + MAX_TRANSACTION_BYTES + MAX_HEADER_BYTES + 1024 < MAX_BLOCK_BYTES);
 const _: () = assert!(MAX_KEY_BYTES + MAX_NAMESPACE_BYTES < MAX_TRANSACTION_BYTES);
