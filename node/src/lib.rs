@@ -4,5 +4,7 @@
 //! nothing.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod client_protocol;
+pub mod network;
 pub mod peer_protocol;
