@@ -84,7 +84,12 @@ impl SecretKey {
     /// The context is in the hash: take one that [`Hash::of`] made under the context of this very use.
     #[must_use]
     pub fn sign(&self, message: &Hash) -> Signature {
-        Signature::from_bytes(self.0.sign(message.as_bytes()).to_bytes())
+        self.sign_bytes(message.as_bytes())
+    }
+
+    /// Signs any bytes: what RFC 8032 describes, and its vectors test.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Signature {
+        Signature::from_bytes(self.0.sign(message).to_bytes())
     }
 
     /// The key as PKCS#8 version 1 in DER, 48 bytes, as rustls takes it. Wiped when dropped.

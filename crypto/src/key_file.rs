@@ -30,9 +30,9 @@ const OTHERS: u32 = 0o077;
 /// OpenSSL refuses to use more than 32 MiB, so the fifth pass, not memory, makes it dear.
 const SCRYPT: (u64, u16, u16) = (1 << 14, 8, 5);
 
-/// Most that scrypt may use in files that we read: 256 MiB a pass, 16 passes.
+/// Most memory that scrypt may use in files that we read, in bytes, and most work: memory times passes.
 const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
-const MAX_SCRYPT_PASSES: u16 = 16;
+const MAX_SCRYPT_WORK: u64 = 4 * MAX_SCRYPT_MEMORY;
 
 /// Most iterations of PBKDF2 in files that we read (OpenSSL's default is 2048, OWASP's advice 600,000).
 const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
@@ -269,7 +269,7 @@ fn is_bearable(scheme: &pkcs5::EncryptionScheme) -> bool {
                 .saturating_mul(128);
             scrypt.cost_parameter.is_power_of_two()
                 && memory <= MAX_SCRYPT_MEMORY
-                && scrypt.parallelization <= MAX_SCRYPT_PASSES
+                && memory.saturating_mul(u64::from(scrypt.parallelization)) <= MAX_SCRYPT_WORK
         }
         Some(pbes2::Kdf::Pbkdf2(pbkdf2)) => pbkdf2.iteration_count <= MAX_PBKDF2_ITERATIONS,
         _ => false,
