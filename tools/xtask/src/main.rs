@@ -1,2 +1,89 @@
-//! x
-fn main() {}
+//! # xtask: what developers run
+//!
+//! `cargo xtask setup | test | tidy | demo | readme`: everything that a fresh clone needs, in one place, without
+//! RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB needs.
+//!
+//! | module | keeps |
+//! | --- | --- |
+//! | [`setup`] | finding, and where possible installing, what the build needs |
+//! | [`suite`] | `cargo xtask test`: the checks in their order, and the count of tests at the end |
+//! | [`tidy`] | the house rules, each a [`tidy::rule::Rule`] |
+//! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a developer's tool speaks to its terminal")]
+
+mod command;
+mod setup;
+mod suite;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+/// What developers of Quipu run.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install what the build needs: libclang for RocksDB, a C++ compiler, the tools of the tests.
+    Setup {
+        /// Only look; install nothing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Every check: format, lints, documentation, house rules, tests. Sets up what it needs.
+    Test,
+    /// Only the house rules.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: &Verb) -> anyhow::Result<()> {
+    let root = workspace_root()?;
+    match verb {
+        Verb::Setup { check } => setup::run(&root, *check),
+        Verb::Test => suite::run(&root),
+        Verb::Tidy => {
+            let findings = tidy::check(&root)?;
+            for finding in &findings {
+                println!("{finding}");
+            }
+            if !findings.is_empty() {
+                bail!("{} findings of the house rules", findings.len());
+            }
+            println!("the house is tidy");
+            Ok(())
+        }
+    }
+}
+
+/// The root of the checkout that this runs for: cargo says where the crate is; by hand, the current folder counts.
+fn workspace_root() -> anyhow::Result<PathBuf> {
+    let start = match std::env::var_os("CARGO_MANIFEST_DIR") {
+        Some(directory) => PathBuf::from(directory),
+        None => std::env::current_dir()?,
+    };
+    let is_root = |directory: &&Path| directory.join("tools/xtask/Cargo.toml").is_file();
+    let root = start
+        .ancestors()
+        .find(is_root)
+        .context("not inside a checkout of Quipu")?;
+    Ok(root.to_path_buf())
+}
