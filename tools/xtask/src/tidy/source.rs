@@ -42,10 +42,8 @@ impl Source {
     pub(super) fn is_test(&self) -> bool {
         let stem = Path::new(&self.path).file_stem().and_then(|stem| stem.to_str());
         let folders = self.path.rsplit_once('/').map_or("", |(folders, _)| folders);
-        folders
-            .split('/')
-            .any(|folder| folder == "tests" || folder == "benches")
-            || stem == Some("tests")
+        let apart = ["tests", "benches", "examples"];
+        folders.split('/').any(|folder| apart.contains(&folder)) || stem == Some("tests")
     }
 
     /// Whether it is the first file of a crate, whose documentation may be longer.

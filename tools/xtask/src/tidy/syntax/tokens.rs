@@ -81,8 +81,8 @@ fn word_breaks(
     if !source.must_be_deterministic() {
         return None;
     }
-    let is_path = segments.len() > 1 || word.to_string().starts_with("Hash");
-    let rule = is_path.then(|| paths::forbidden(&segments)).flatten()?;
+    // A word alone may be anybody's name, that of a variable too.
+    let rule = (segments.len() > 1).then(|| paths::forbidden(&segments)).flatten()?;
     Some((
         rule,
         format!("`{}` where replicas must decide alike", segments.join("::")),

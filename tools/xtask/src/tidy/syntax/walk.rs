@@ -253,7 +253,10 @@ mod tests {
         assert_eq!(in_body("a/src/b.rs", "vec![g(x.expect(\"short\"))];"), ["expect"]);
         assert_eq!(in_body("ledger/src/b.rs", "assert_eq!(x as u8, 1);"), ["cast"]);
         assert_eq!(
-            in_body("ledger/src/b.rs", "assert!(HashMap::new().is_empty());"),
+            in_body(
+                "ledger/src/b.rs",
+                "assert!(std::collections::HashMap::new().is_empty());"
+            ),
             ["hash-map"]
         );
         assert_eq!(
@@ -298,6 +301,8 @@ mod tests {
             ("use rayon::prelude::*;", "threads"),
             ("use std::collections::{BTreeMap, HashMap};", "hash-map"),
             ("struct A { b: std::collections::HashSet<u8> }", "hash-map"),
+            ("use std::collections::*;", "hash-map"),
+            ("use std::time::*;", "clock"),
         ] {
             let text = format!("{FINE}{code}\n");
             assert_eq!(broken("consensus/src/a.rs", &text), [rule], "{code}");
