@@ -410,7 +410,11 @@ impl ChainTip {
         }
     }
 
-    fn extend(&self, block: &Block) -> Result<Self, Fault> {
+    /// The chain with `block` at its end, unchecked: for a block that was made here or checked before.
+    ///
+    /// # Errors
+    /// Where a membership block carries no membership.
+    pub fn extend(&self, block: &Block) -> Result<Self, Fault> {
         let mut frontier = self.frontier.clone();
         frontier.push(chain_leaf(&block.hash()));
         let in_force = if block.header().kind == Kind::Membership {

@@ -1,0 +1,171 @@
+//! Keeps admission: what is refused at the door, and the verification of signatures in batches. One thread.
+//!
+//! The order of the checks is fixed (design, section 3): size, network, known id, expiry, rights, signature.
+//! Invariant: only a [`VerifiedTransaction`] goes on. Rights are decided at execution; here they are early advice.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use quipu_crypto::id::TimeMs;
+use quipu_ledger::codec::DecodeError;
+use quipu_ledger::execute;
+use quipu_ledger::limits::MAX_TRANSACTION_BYTES;
+use quipu_ledger::membership::Membership;
+use quipu_ledger::result::Reason;
+use quipu_ledger::store::Store;
+use quipu_ledger::transaction::{SignedTransaction, VerifiedTransaction};
+use tokio::sync::oneshot;
+
+use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
+use crate::clock;
+use crate::limits::{ADMISSION_BATCH, RETRY_AFTER_MS};
+use crate::run::RunEvent;
+use crate::status::SharedStatus;
+use crate::verified::VerifiedMemory;
+
+/// A transaction at the door.
+#[derive(Debug)]
+pub struct Admission {
+    /// As it came.
+    pub bytes: Vec<u8>,
+    /// The client of this node that waits; none where a peer forwarded it.
+    pub answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// Decides who may come in.
+pub struct Admitter {
+    /// Index of executed transactions.
+    pub store: Store,
+    /// Who may send.
+    pub membership: Arc<Membership>,
+    /// Time of the last executed block, among others.
+    pub status: Arc<SharedStatus>,
+    /// Where verdicts are remembered.
+    pub verified: Arc<VerifiedMemory>,
+    /// Where admitted ones go.
+    pub events: Sender<RunEvent>,
+}
+
+impl Admitter {
+    /// Serves the queue until its senders are gone.
+    pub fn run(&self, queue: &Receiver<Admission>) {
+        while let Ok(first) = queue.recv() {
+            let mut batch = vec![first];
+            batch.extend(queue.try_iter().take(ADMISSION_BATCH));
+            if !self.admit(batch) {
+                return;
+            }
+        }
+    }
+
+    /// Checks a batch; `false` once nobody takes what is admitted.
+    fn admit(&self, batch: Vec<Admission>) -> bool {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut transactions = Vec::with_capacity(batch.len());
+        for Admission { bytes, answer } in batch {
+            match self.check(bytes) {
+                Ok(transaction) => {
+                    waiting.push(answer);
+                    transactions.push(transaction);
+                }
+                Err(refusal) => reply(answer, *refusal),
+            }
+        }
+        let verdicts = VerifiedTransaction::verify_all(transactions);
+        self.verified.remember(verdicts.iter().flatten().map(VerifiedTransaction::transaction));
+        for (verdict, answer) in verdicts.into_iter().zip(waiting) {
+            match verdict {
+                Ok(transaction) => {
+                    if self.events.send(RunEvent::Submit { transaction, answer }).is_err() {
+                        return false;
+                    }
+                }
+                Err(_) => reply(answer, Answer::Rejected(Rejection::BadSignature)),
+            }
+        }
+        true
+    }
+
+    /// All checks but the signature.
+    fn check(&self, bytes: Vec<u8>) -> Result<SignedTransaction, Box<Answer>> {
+        let reject = |rejection| Box::new(Answer::Rejected(rejection));
+        let transaction = SignedTransaction::decode(bytes).map_err(|error| reject(refused(error)))?;
+        let body = transaction.body();
+        let here = self.store.network();
+        if body.network != here {
+            return Err(reject(Rejection::WrongNetwork { given: body.network, here }));
+        }
+        if let Some(known) = self.known(&transaction)? {
+            return Err(Box::new(known));
+        }
+        let now = clock::wall().max(self.status.executed_time());
+        if body.expires_at <= now {
+            return Err(reject(Rejection::Expired { expires_at: body.expires_at, now }));
+        }
+        let latest = TimeMs(now.get().saturating_add(self.membership.parameters.max_lifetime_ms));
+        if body.expires_at > latest {
+            return Err(reject(Rejection::ExpiryTooFar { expires_at: body.expires_at, latest }));
+        }
+        execute::check_rights(body, &self.membership).map_err(|reason| reject(not_allowed(&transaction, reason)))?;
+        Ok(transaction)
+    }
+
+    /// The recorded result of one that was executed before.
+    fn known(&self, transaction: &SignedTransaction) -> Result<Option<Answer>, Box<Answer>> {
+        let found = find(&self.store, transaction.id())
+            .map_err(|error| Box::new(Answer::Unavailable(Unavailable::Store(error.to_string()))))?;
+        Ok(found.map(Answer::Executed))
+    }
+}
+
+/// Where a transaction stands, from the index.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub fn find(
+    store: &Store,
+    id: quipu_crypto::id::TransactionId,
+) -> Result<Option<Receipt>, quipu_ledger::store::StoreError> {
+    let Some(found) = store.view()?.transaction(id)? else { return Ok(None) };
+    let block = store.block_id(found.version.height)?.unwrap_or_default();
+    Ok(Some(Receipt { id, version: found.version, outcome: found.result.outcome, block: block.hash }))
+}
+
+fn refused(error: DecodeError) -> Rejection {
+    match error {
+        DecodeError::TooLong { length, .. } => Rejection::TooLarge {
+            length: u64::try_from(length).unwrap_or(u64::MAX),
+            cap: u64::try_from(MAX_TRANSACTION_BYTES).unwrap_or(u64::MAX),
+        },
+        other => Rejection::Malformed(other.to_string()),
+    }
+}
+
+fn not_allowed(transaction: &SignedTransaction, reason: Reason) -> Rejection {
+    match reason {
+        Reason::NotPermitted { operation } => {
+            let operations = &transaction.body().operations;
+            let found = usize::try_from(operation).ok().and_then(|index| operations.get(index));
+            match found {
+                Some(found) => Rejection::NotPermitted { operation, namespace: found.namespace().clone() },
+                None => Rejection::UnknownMember,
+            }
+        }
+        _ => Rejection::UnknownMember,
+    }
+}
+
+/// Answers a client that may have gone.
+fn reply(answer: Option<oneshot::Sender<Answer>>, with: Answer) {
+    if let Some(answer) = answer {
+        let _gone = answer.send(with);
+    }
+}
+
+/// Puts a transaction before the admitter; *busy* where its queue is full.
+pub fn offer(queue: &Sender<Admission>, bytes: Vec<u8>, answer: Option<oneshot::Sender<Answer>>) {
+    if let Err(refused) = queue.try_send(Admission { bytes, answer }) {
+        let busy = Answer::Rejected(Rejection::Busy { retry_after_ms: RETRY_AFTER_MS });
+        reply(refused.into_inner().answer, busy);
+    }
+}

@@ -1,0 +1,132 @@
+//! Keeps the joint between `ledger` and `consensus`: a ledger block as the engine orders it and as peers exchange it.
+//!
+//! Invariant: a [`ChainBlock`] with a tip has passed `ChainTip::check` (or was made here) on exactly its parent; the
+//! encoded bytes are made once and shared by every send.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quipu_consensus::block::{Block as EngineBlock, Configuration};
+use quipu_consensus::message::{Append, Message};
+use quipu_crypto::hash::Hash;
+use quipu_crypto::id::BlockId;
+use quipu_ledger::block::{Block, Items, Kind};
+use quipu_ledger::membership::{Membership, NodeRole};
+use quipu_ledger::rules::ChainTip;
+
+use crate::peer_protocol::BlockBytes;
+
+/// A block of the ledger on its way through the engine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ChainBlock {
+    block: Block,
+    encoded: Bytes,
+    tip: Option<Arc<ChainTip>>,
+}
+
+impl ChainBlock {
+    /// A block with the chain that it ends.
+    #[must_use]
+    pub fn new(block: Block, tip: Arc<ChainTip>) -> Self {
+        let encoded = Bytes::from(block.encode());
+        Self { block, encoded, tip: Some(tip) }
+    }
+
+    /// A block of the own store that is only passed on to a peer.
+    #[must_use]
+    pub fn stored(block: Block) -> Self {
+        let encoded = Bytes::from(block.encode());
+        Self { block, encoded, tip: None }
+    }
+
+    /// The block.
+    #[must_use]
+    pub const fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// The chain that ends with it; none where it only passes through.
+    #[must_use]
+    pub const fn tip(&self) -> Option<&Arc<ChainTip>> {
+        self.tip.as_ref()
+    }
+}
+
+impl EngineBlock for ChainBlock {
+    fn id(&self) -> BlockId {
+        self.block.id()
+    }
+
+    fn previous(&self) -> Hash {
+        self.block.header().previous
+    }
+
+    fn is_opening(&self) -> bool {
+        self.block.header().kind == Kind::Opening
+    }
+
+    fn size(&self) -> u64 {
+        u64::try_from(self.encoded.len()).unwrap_or(u64::MAX)
+    }
+
+    fn configuration(&self) -> Option<Configuration> {
+        match &self.block.body().items {
+            Items::Membership(record) => Some(configuration(record.membership())),
+            Items::Votes(_) | Items::Transactions(_) => None,
+        }
+    }
+}
+
+/// Who counts, as the engine sees it.
+#[must_use]
+pub fn configuration(membership: &Membership) -> Configuration {
+    Configuration {
+        voters: membership.voters().map(|node| node.slot).collect(),
+        outgoing: membership.outgoing.iter().map(|node| node.slot).collect(),
+        learners: membership.nodes.iter().filter(|node| node.role == NodeRole::Learner).map(|node| node.slot).collect(),
+    }
+}
+
+/// The message with its blocks as bytes.
+#[must_use]
+pub fn to_wire(message: Message<ChainBlock>) -> Message<BlockBytes> {
+    match message {
+        Message::Append(append) => {
+            let (append, blocks) = take_blocks(append);
+            let blocks = blocks.into_iter().map(|block| BlockBytes::from(block.encoded.to_vec())).collect();
+            Message::Append(with_blocks(append, blocks))
+        }
+        other => recast(other),
+    }
+}
+
+/// An append without its blocks, and the blocks.
+#[must_use]
+pub fn take_blocks<B>(append: Append<B>) -> (Append<B>, Vec<B>) {
+    let Append { term, previous, blocks, commit, read_token, sign_at } = append;
+    (Append { term, previous, blocks: Vec::new(), commit, read_token, sign_at }, blocks)
+}
+
+/// The same append around other blocks.
+#[must_use]
+pub fn with_blocks<A, B>(append: Append<A>, blocks: Vec<B>) -> Append<B> {
+    let Append { term, previous, blocks: _, commit, read_token, sign_at } = append;
+    Append { term, previous, blocks, commit, read_token, sign_at }
+}
+
+/// A message without blocks in another block type. An append loses its blocks.
+#[must_use]
+pub fn recast<A, B>(message: Message<A>) -> Message<B> {
+    match message {
+        Message::Append(append) => Message::Append(with_blocks(append, Vec::new())),
+        Message::Accepted(accepted) => Message::Accepted(accepted),
+        Message::Rejected(rejected) => Message::Rejected(rejected),
+        Message::PreVote(request) => Message::PreVote(request),
+        Message::PreVoteAnswer(answer) => Message::PreVoteAnswer(answer),
+        Message::RequestVote(request) => Message::RequestVote(request),
+        Message::VoteAnswer(answer) => Message::VoteAnswer(answer),
+        Message::Hello(hello) => Message::Hello(hello),
+        Message::Welcome(welcome) => Message::Welcome(welcome),
+        Message::TimeoutNow(handover) => Message::TimeoutNow(handover),
+    }
+}

@@ -1,0 +1,97 @@
+//! Keeps the one thread that executes committed blocks, in order, and the one that reads old blocks for slow peers.
+//!
+//! Invariant: only blocks that the replica handed over are executed: committed, and durable on this node.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use quipu_consensus::input::FetchId;
+use quipu_crypto::id::Height;
+use quipu_ledger::block::Block;
+use quipu_ledger::membership::Membership;
+use quipu_ledger::store::{Executor, Store, StoreError};
+
+use crate::chain_block::ChainBlock;
+use crate::replica::{Event, ExecutedBlock};
+use crate::run::RunEvent;
+use crate::status::SharedStatus;
+
+/// A block to execute; where it is not given it is in the store.
+#[derive(Debug)]
+pub struct Execution {
+    /// Its height.
+    pub height: Height,
+    /// The block.
+    pub block: Option<Block>,
+}
+
+/// Executes until the sender is gone or the store fails.
+pub fn run(
+    mut executor: Executor,
+    store: &Store,
+    membership: &Arc<Membership>,
+    queue: &Receiver<Execution>,
+    events: &Sender<RunEvent>,
+    status: &SharedStatus,
+) {
+    for Execution { height, block } in queue {
+        let event = match execute(&mut executor, store, membership, height, block) {
+            Ok(block) => {
+                status.set_executed(block.id.height, block.time);
+                RunEvent::Replica(Event::Executed(block))
+            }
+            Err(error) => RunEvent::Broken(format!("block {height} could not be executed: {error}")),
+        };
+        let broken = matches!(event, RunEvent::Broken(_));
+        if events.send(event).is_err() || broken {
+            return;
+        }
+    }
+}
+
+fn execute(
+    executor: &mut Executor,
+    store: &Store,
+    membership: &Membership,
+    height: Height,
+    block: Option<Block>,
+) -> Result<ExecutedBlock, StoreError> {
+    let block = match block {
+        Some(block) => block,
+        None => store.block(height)?.ok_or(StoreError::MissingBlock { height })?,
+    };
+    let done = executor.execute(&block, membership)?;
+    Ok(ExecutedBlock { id: block.id(), time: block.header().time, executed: done.executed, results: done.results })
+}
+
+/// Blocks to read for a peer that is behind.
+#[derive(Debug)]
+pub struct Fetch {
+    /// Whose question.
+    pub fetch: FetchId,
+    /// From here.
+    pub first: Height,
+    /// To here at most.
+    pub last: Height,
+    /// About so many bytes.
+    pub max_bytes: u64,
+}
+
+/// Reads until the sender is gone.
+pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) {
+    for Fetch { fetch, first, last, max_bytes } in queue {
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        let (previous, blocks) = match store.blocks(first, last, max_bytes) {
+            Ok((Some(previous), blocks)) => (previous, blocks),
+            Ok((None, _)) => (quipu_crypto::id::BlockId::default(), Vec::new()),
+            Err(error) => {
+                tracing::error!(%first, %last, %error, "blocks for a peer could not be read");
+                (quipu_crypto::id::BlockId::default(), Vec::new())
+            }
+        };
+        let blocks = blocks.into_iter().map(ChainBlock::stored).collect();
+        if events.send(RunEvent::Replica(Event::Loaded { fetch, previous, blocks })).is_err() {
+            return;
+        }
+    }
+}

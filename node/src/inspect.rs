@@ -1,0 +1,177 @@
+//! Keeps the check of everything that comes from peers, before the replica sees it: chain rules, proposers' and senders'
+//! signatures, votes. One thread, so messages of a peer stay in order.
+//!
+//! Invariant: an `Event::Engine` holds only blocks that passed `ChainTip::check` on their parents and whose transactions'
+//! signatures were verified, and only votes whose signatures were. Leaves the `executed` quadruple to the replica.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use quipu_consensus::input::SessionId;
+use quipu_consensus::message::{Append, Message, VoteAnswer};
+use quipu_crypto::hash::Hash;
+use quipu_crypto::id::{NetworkId, Slot};
+use quipu_crypto::signature;
+use quipu_ledger::block::{Block, BlockError};
+use quipu_ledger::rules::{ChainTip, Fault, signatures};
+use quipu_ledger::vote::{EngineId, VoteStatement};
+
+use crate::chain_block::{ChainBlock, recast, take_blocks, with_blocks};
+use crate::limits::REMEMBERED_BLOCKS;
+use crate::peer_protocol::BlockBytes;
+use crate::replica::vote_entries;
+use crate::verified::VerifiedMemory;
+
+/// Why a message was not passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum Finding {
+    /// The bytes are no block.
+    #[error("not a block: {0}")]
+    Block(#[from] BlockError),
+    /// The block breaks a rule.
+    #[error("block {height} breaks a rule: {fault}")]
+    Fault {
+        /// Its height.
+        height: quipu_crypto::id::Height,
+        /// The rule.
+        fault: Fault,
+    },
+    /// A transaction in it must not be there.
+    #[error(transparent)]
+    Transaction(#[from] signatures::BadTransaction),
+    /// A granted vote is not signed by its voter.
+    #[error("the vote is not signed by its voter")]
+    Vote,
+}
+
+/// Checks messages of peers.
+pub struct Inspector {
+    slot: Slot,
+    network: NetworkId,
+    verified: Arc<VerifiedMemory>,
+    /// Checked blocks by hash, the youngest last in `order`.
+    checked: HashMap<Hash, ChainBlock>,
+    order: VecDeque<Hash>,
+    /// The end of the stored chain at the start: its block has no entry above.
+    beginning: Arc<ChainTip>,
+}
+
+impl Inspector {
+    /// Begins with the stored chain: its base, and the blocks above it.
+    #[must_use]
+    pub fn new(
+        slot: Slot,
+        verified: Arc<VerifiedMemory>,
+        beginning: Arc<ChainTip>,
+        stored: impl Iterator<Item = ChainBlock>,
+    ) -> Self {
+        let mut inspector = Self {
+            slot,
+            network: beginning.network(),
+            verified,
+            checked: HashMap::new(),
+            order: VecDeque::new(),
+            beginning,
+        };
+        stored.for_each(|block| inspector.remember(block));
+        inspector
+    }
+
+    /// Takes note of a block that was made here: followers of another leader's chain may build on it.
+    pub fn remember(&mut self, block: ChainBlock) {
+        let hash = block.block().hash();
+        if self.checked.insert(hash, block).is_none() {
+            self.order.push_back(hash);
+        }
+        while self.order.len() > REMEMBERED_BLOCKS {
+            if let Some(oldest) = self.order.pop_front() {
+                self.checked.remove(&oldest);
+            }
+        }
+    }
+
+    /// Checks a message of `from`.
+    ///
+    /// # Errors
+    /// What no honest node sends.
+    pub fn inspect(&mut self, from: Slot, message: Message<BlockBytes>) -> Result<Message<ChainBlock>, Finding> {
+        match message {
+            Message::Append(append) => self.append(append).map(Message::Append),
+            Message::VoteAnswer(answer) if answer.granted => {
+                self.vote(from, &answer)?;
+                Ok(Message::VoteAnswer(answer))
+            }
+            other => Ok(recast(other)),
+        }
+    }
+
+    /// An append whose parent is not known here passes without blocks: the engine says what it has instead.
+    fn append(&mut self, append: Append<BlockBytes>) -> Result<Append<ChainBlock>, Finding> {
+        let (append, encoded) = take_blocks(append);
+        let mut parent = self.tip(&append.previous.hash);
+        let mut blocks: Vec<ChainBlock> = Vec::new();
+        let mut fresh: Vec<Block> = Vec::new();
+        for bytes in encoded {
+            let Some(tip) = parent else { break };
+            let block = Block::decode(&bytes)?;
+            if let Some(known) = self.checked.get(&block.hash()) {
+                parent = known.tip().cloned();
+                blocks.push(known.clone());
+                continue;
+            }
+            let height = block.header().height;
+            let tip = Arc::new(tip.check(&block).map_err(|fault| Finding::Fault { height, fault })?);
+            fresh.push(block.clone());
+            blocks.push(ChainBlock::new(block, Arc::clone(&tip)));
+            parent = Some(tip);
+        }
+        self.verify(&fresh)?;
+        blocks.iter().for_each(|block| self.remember(block.clone()));
+        Ok(with_blocks(append, blocks))
+    }
+
+    fn verify(&self, blocks: &[Block]) -> Result<(), Finding> {
+        let known = self.verified.known(blocks.iter().flat_map(Block::transactions));
+        let mut known = known.into_iter();
+        let blocks: Vec<&Block> = blocks.iter().collect();
+        Ok(signatures::check_unless(&blocks, |_| known.next().unwrap_or(false))?)
+    }
+
+    fn tip(&self, hash: &Hash) -> Option<Arc<ChainTip>> {
+        if self.beginning.id().hash == *hash {
+            return Some(Arc::clone(&self.beginning));
+        }
+        self.checked.get(hash).and_then(|block| block.tip().cloned())
+    }
+
+    fn vote(&self, from: Slot, answer: &VoteAnswer) -> Result<(), Finding> {
+        let entries = vote_entries(&answer.signature).ok_or(Finding::Vote)?;
+        let statement = VoteStatement {
+            network: self.network,
+            engine: EngineId::Raft,
+            term: answer.term,
+            candidate: self.slot,
+            voter: from,
+            last: answer.last,
+        };
+        let membership = self.tip(&answer.last.hash).ok_or(Finding::Vote)?;
+        let membership = membership.membership();
+        let signed = !entries.is_empty()
+            && entries.iter().all(|entry| {
+                let nodes = if entry.outgoing { &membership.outgoing } else { &membership.nodes };
+                let key = nodes.iter().find(|node| node.slot == from).map(|node| node.key);
+                entry.slot == from
+                    && key.is_some_and(|key| signature::verify(&key, &statement.hash(), &entry.signature))
+            });
+        if signed { Ok(()) } else { Err(Finding::Vote) }
+    }
+}
+
+/// Something that the inspector is given to check.
+#[derive(Debug)]
+pub enum Inspected {
+    /// A message of a peer's engine.
+    Message { from: Slot, session: SessionId, message: Message<BlockBytes> },
+    /// A block that this node made.
+    Own(ChainBlock),
+}

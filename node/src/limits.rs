@@ -1,0 +1,68 @@
+//! Keeps every bound of the node in one place: queues, memory, times. Relations are checked at compile time.
+
+use quipu_consensus::engine::Settings;
+use quipu_ledger::limits::{BLOCK_CUT_BYTES, MAX_BLOCK_BYTES, MAX_TRANSACTION_BYTES};
+
+use crate::peer_protocol::MAX_PEER_FRAME_BYTES;
+use crate::pool::PoolLimits;
+
+/// How often the replica is told the time, ms.
+pub const TICK_MS: u64 = 10;
+/// How often peers tell each other their clocks, ms.
+pub const CLOCK_INTERVAL_MS: u64 = 1_000;
+
+/// What waits at a leader for a block.
+pub const POOL_LIMITS: PoolLimits = PoolLimits { transactions: 65_536, bytes: 64 * 1024 * 1024 };
+/// Most transactions of own clients that wait for their result.
+pub const WAITING_TRANSACTIONS: usize = 65_536;
+/// A transaction that waits for so long is sent to the leader again, ms.
+pub const FORWARD_AGAIN_MS: u64 = 1_000;
+/// Most bytes of transactions in one forwarded frame.
+pub const FORWARD_FRAME_BYTES: usize = 512 * 1024;
+/// When a busy node should be tried again, ms.
+pub const RETRY_AFTER_MS: u64 = 50;
+
+/// Longest that a linearizable read waits for a leader, ms.
+pub const READ_WAIT_MS: u64 = 2_000;
+/// Most reads that wait.
+pub const WAITING_READS: usize = 65_536;
+
+/// Most blocks handed to the executor and not yet executed.
+pub const EXECUTION_QUEUE_BLOCKS: u64 = 64;
+/// Most bytes of appends that wait until this node has executed what they name.
+pub const HELD_BYTES: u64 = 32 * 1024 * 1024;
+/// An idle leader names what was executed after this long without a block, ms.
+pub const IDLE_NAMING_MS: u64 = 100;
+/// A leader with this many uncommitted blocks waits for a fuller one.
+pub const UNCOMMITTED_BLOCKS: u64 = 4;
+
+/// Admissions that wait for the verifier.
+pub const ADMISSION_QUEUE: usize = 16_384;
+/// Most transactions verified in one batch.
+pub const ADMISSION_BATCH: usize = 512;
+/// Frames of peers that wait for the inspector.
+pub const PEER_QUEUE: usize = 1_024;
+/// Events that wait for the replica, from each source.
+pub const EVENT_QUEUE: usize = 16_384;
+/// Checked blocks that the inspector remembers.
+pub const REMEMBERED_BLOCKS: usize = 2_048;
+/// Verified transactions that a node remembers, in each of two generations.
+pub const REMEMBERED_TRANSACTIONS: usize = 65_536;
+
+/// Times and sizes of the ordering engine.
+pub const ENGINE_SETTINGS: Settings = Settings {
+    election_min_ms: 300,
+    election_max_ms: 600,
+    heartbeat_ms: 50,
+    hello_wait_ms: 1_000,
+    append_bytes: 1024 * 1024,
+    window_bytes: 8 * 1024 * 1024,
+    uncommitted_bytes: 16 * 1024 * 1024,
+    cache_bytes: 64 * 1024 * 1024,
+};
+
+// A message of the engine may be one block over its size; its frame must hold it.
+const _: () = assert!(ENGINE_SETTINGS.append_bytes as usize + MAX_BLOCK_BYTES + 4096 < MAX_PEER_FRAME_BYTES);
+const _: () = assert!(FORWARD_FRAME_BYTES + MAX_TRANSACTION_BYTES + 4096 < MAX_PEER_FRAME_BYTES);
+const _: () = assert!(ENGINE_SETTINGS.election_min_ms >= 4 * ENGINE_SETTINGS.heartbeat_ms);
+const _: () = assert!(BLOCK_CUT_BYTES < MAX_BLOCK_BYTES);

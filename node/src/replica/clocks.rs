@@ -1,0 +1,58 @@
+//! Keeps the clocks of the peers beside the own one: a node whose clock is off must not campaign.
+//!
+//! Source: design, section 4, `time_ms`: more than 2.5 s from the median over itself and the reachable voters, the
+//! lower middle for even counts.
+
+use std::collections::BTreeMap;
+
+use quipu_crypto::id::{Slot, TimeMs};
+
+/// Furthest from the median that a candidate's clock may be, ms.
+const MAX_CLOCK_DEVIATION_MS: i64 = 2_500;
+
+/// How far the peers' clocks are ahead of the own one, ms.
+#[derive(Debug, Default)]
+pub(super) struct Clocks {
+    ahead: BTreeMap<Slot, i64>,
+}
+
+impl Clocks {
+    /// A peer told its time.
+    pub(super) fn heard(&mut self, peer: Slot, theirs: TimeMs, own: TimeMs) {
+        let ahead = i64::try_from(i128::from(theirs.get()) - i128::from(own.get())).unwrap_or(i64::MAX);
+        self.ahead.insert(peer, ahead);
+    }
+
+    /// A peer can no longer be reached.
+    pub(super) fn lost(&mut self, peer: Slot) {
+        self.ahead.remove(&peer);
+    }
+
+    /// Whether the own clock is near enough to the median.
+    pub(super) fn sound(&self) -> bool {
+        let mut all: Vec<i64> = self.ahead.values().copied().chain([0]).collect();
+        all.sort_unstable();
+        let middle = all.len().saturating_sub(1) / 2;
+        all.get(middle).is_none_or(|median| median.saturating_abs() <= MAX_CLOCK_DEVIATION_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_far_from_the_median_is_not_sound_and_one_wrong_peer_does_not_matter() {
+        let mut clocks = Clocks::default();
+        assert!(clocks.sound());
+        clocks.heard(Slot(2), TimeMs(100_000), TimeMs(10_000));
+        assert!(clocks.sound(), "of two the lower middle is the own clock");
+        clocks.heard(Slot(3), TimeMs(10_100), TimeMs(10_000));
+        assert!(clocks.sound());
+        clocks.heard(Slot(3), TimeMs(12_501), TimeMs(10_000));
+        assert!(!clocks.sound());
+        clocks.lost(Slot(2));
+        clocks.lost(Slot(3));
+        assert!(clocks.sound());
+    }
+}

@@ -1,0 +1,92 @@
+//! Keeps what a replica is told and what it asks for: the whole border between deciding and performing.
+
+use bytes::Bytes;
+use quipu_consensus::input::{FetchId, PersistSeq, SessionId};
+use quipu_consensus::message::Message;
+use quipu_consensus::output::{Class, Evidence, LogOperation};
+use quipu_crypto::id::{BlockId, Height, Slot, TimeMs, TransactionId};
+use quipu_ledger::block::{Block, Executed};
+use quipu_ledger::result::TransactionResult;
+use quipu_ledger::transaction::VerifiedTransaction;
+
+use crate::chain_block::ChainBlock;
+use crate::client_protocol::{Receipt, Rejection};
+
+/// Names somebody who waits for an answer at this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A peer can be reached.
+    PeerUp { peer: Slot, session: SessionId },
+    /// A session ended.
+    PeerDown { peer: Slot, session: SessionId },
+    /// A message whose signatures and chain rules were found good.
+    Engine { from: Slot, session: SessionId, message: Message<ChainBlock> },
+    /// A peer sent a block or a vote that no honest node makes.
+    Faulty { from: Slot },
+    /// A transaction to order; with a ticket where a client of this node waits for it.
+    Submit { ticket: Option<Ticket>, transaction: VerifiedTransaction },
+    /// A client wants to read what is committed now.
+    Read { ticket: Ticket },
+    /// A follower wants to.
+    ReadIndex { from: Slot, session: SessionId, number: u64 },
+    /// The leader's answer to this node's question.
+    ReadHeight { number: u64, height: Option<Height> },
+    /// A peer's clock.
+    Clock { from: Slot, time: TimeMs },
+    /// Somebody waits for the chain's time to reach `time`.
+    Expire { time: TimeMs },
+    /// The write is durable.
+    Persisted { seq: PersistSeq },
+    /// The write failed.
+    PersistFailed { seq: PersistSeq },
+    /// Blocks from the store.
+    Loaded { fetch: FetchId, previous: BlockId, blocks: Vec<ChainBlock> },
+    /// A block was executed.
+    Executed(ExecutedBlock),
+    /// The node shall stop: hand over if it leads.
+    Stop,
+}
+
+/// What the executor found.
+#[derive(Debug)]
+pub struct ExecutedBlock {
+    /// The block.
+    pub id: BlockId,
+    /// Its time.
+    pub time: TimeMs,
+    /// The quadruple after it.
+    pub executed: Executed,
+    /// Results of its transactions.
+    pub results: Vec<TransactionResult>,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Write to the log, in order.
+    Persist { seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool },
+    /// Send an encoded frame once `after` is durable.
+    Send { to: Slot, session: SessionId, class: Class, frame: Bytes, after: Option<PersistSeq> },
+    /// Execute the block of this height; where it is not given it is in the store.
+    Execute { height: Height, block: Option<Block> },
+    /// Read blocks from the store.
+    Fetch { fetch: FetchId, first: Height, last: Height, max_bytes: u64 },
+    /// The transaction was executed.
+    Answer { ticket: Ticket, receipt: Receipt },
+    /// It was executed before: look its first position up in the index.
+    AnswerFromIndex { ticket: Ticket, id: TransactionId },
+    /// It will not be executed through this call.
+    Reject { ticket: Ticket, rejection: Rejection },
+    /// The read may be answered from the executed state; `false` where no leader could confirm it.
+    ReadNow { ticket: Ticket, confirmed: bool },
+    /// Keep the evidence.
+    Evidence(Evidence),
+    /// Stop the process: something is broken.
+    Halt(String),
+}
