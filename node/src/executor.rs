@@ -9,7 +9,7 @@ use quipu_consensus::input::FetchId;
 use quipu_crypto::id::Height;
 use quipu_ledger::block::Block;
 use quipu_ledger::membership::Membership;
-use quipu_ledger::store::{Executor, Store, StoreError};
+use quipu_ledger::store::{BlockDamage, Executor, Store, StoreError};
 
 use crate::chain_block::ChainBlock;
 use crate::replica::{Event, ExecutedBlock};
@@ -58,7 +58,7 @@ fn execute(
 ) -> Result<ExecutedBlock, StoreError> {
     let block = match block {
         Some(block) => block,
-        None => store.block(height)?.ok_or(StoreError::MissingBlock { height })?,
+        None => store.block(height)?.ok_or(StoreError::DamagedBlock { height, damage: BlockDamage::Missing })?,
     };
     let done = executor.execute(&block, membership)?;
     Ok(ExecutedBlock { id: block.id(), time: block.header().time, executed: done.executed, results: done.results })

@@ -44,6 +44,8 @@ pub const ADMISSION_BATCH: usize = 512;
 pub const PEER_QUEUE: usize = 1_024;
 /// Events that wait for the replica, from each source.
 pub const EVENT_QUEUE: usize = 16_384;
+/// Most events that the loop takes before it lets things flow.
+pub const EVENTS_AT_ONCE: usize = 1_024;
 /// Checked blocks that the inspector remembers.
 pub const REMEMBERED_BLOCKS: usize = 2_048;
 /// Verified transactions that a node remembers, in each of two generations.

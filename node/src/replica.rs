@@ -28,6 +28,7 @@ use self::agreement::Agreement;
 use self::answer::Waiting;
 use self::clocks::Clocks;
 pub use self::event::{Action, Event, ExecutedBlock, Ticket};
+pub(crate) use self::lead::vote_entries;
 use self::follow::Held;
 use self::lead::Leading;
 use self::read::Reads;
@@ -141,6 +142,12 @@ impl Replica {
     #[must_use]
     pub fn status(&self) -> Status {
         self.engine.status()
+    }
+
+    /// Whether this node leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.role == Role::Leader
     }
 
     /// Transactions that wait for a block here, or for their result.

@@ -353,9 +353,18 @@ impl Store {
     /// # Errors
     /// Where a header or the stored frontier is damaged.
     pub fn frontier(&self) -> Result<Frontier, StoreError> {
+        self.frontier_to(self.tip().height)
+    }
+
+    /// The Merkle frontier over the hashes of blocks 0 up to `last`; quick from the executed height on.
+    ///
+    /// # Errors
+    /// Where a header or the stored frontier is damaged.
+    pub fn frontier_to(&self, last: Height) -> Result<Frontier, StoreError> {
         let stored = read_meta(&self.0.database, meta::FRONTIER, record::decode_frontier)?;
-        let mut frontier = stored.unwrap_or_default();
-        while let Some(id) = self.block_id(Height(frontier.count()))? {
+        let mut frontier = stored.filter(|stored| stored.count() <= last.next().get()).unwrap_or_default();
+        while frontier.count() <= last.get() {
+            let Some(id) = self.block_id(Height(frontier.count()))? else { break };
             push(&mut frontier, &id.hash);
         }
         Ok(frontier)

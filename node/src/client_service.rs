@@ -1,0 +1,205 @@
+//! Keeps the answers to clients' calls: submissions go to admission, reads to the store, once they are confirmed.
+//!
+//! Invariant: a linearizable read is served from a state that was confirmed after the call came in. Nothing here writes.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use quipu_crypto::id::{Height, TimeMs, TransactionId};
+use quipu_crypto::key::PublicKey;
+use quipu_ledger::operation::{Namespace, Version};
+use quipu_ledger::store::{ReadView, Store, StoreError};
+use tokio::sync::oneshot;
+
+use crate::admit::{self, Admission};
+use crate::client_protocol::{
+    Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, Unavailable, VersionEntry,
+};
+use crate::clock;
+use crate::network::CallHandler;
+use crate::replica::Event;
+use crate::run::RunEvent;
+use crate::status::SharedStatus;
+
+/// Longest that a submission waits at this node before it is answered *pending*.
+const SUBMIT_WAIT: Duration = Duration::from_secs(30);
+/// Longest that `Await` waits for something new.
+const AWAIT_WAIT: Duration = Duration::from_secs(5);
+/// Most bytes of values in one page.
+const MAX_PAGE_BYTES: usize = MAX_RESPONSE_BYTES / 2;
+
+/// Serves the calls of clients.
+pub struct ClientService {
+    /// The executed state.
+    pub store: Store,
+    /// To admission.
+    pub admissions: Sender<Admission>,
+    /// To the run loop.
+    pub events: Sender<RunEvent>,
+    /// What is known of the replica.
+    pub status: Arc<SharedStatus>,
+}
+
+impl CallHandler for ClientService {
+    fn call(&self, _caller: PublicKey, call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        Box::pin(self.answer(call))
+    }
+}
+
+impl ClientService {
+    async fn answer(&self, call: Call) -> Answer {
+        match call {
+            Call::Submit { transaction } => self.submit(transaction).await,
+            Call::Lookup { id, expires_at } => self.served(|| self.lookup(id, expires_at)),
+            Call::Get { namespace, key, at, consistency } => {
+                if let Err(unavailable) = self.confirm(consistency).await {
+                    return Answer::Unavailable(unavailable);
+                }
+                self.served(|| self.get(&namespace, &key, at))
+            }
+            Call::Scan { namespace, prefix, after, limit, consistency } => {
+                if let Err(unavailable) = self.confirm(consistency).await {
+                    return Answer::Unavailable(unavailable);
+                }
+                self.served(|| self.scan(&namespace, &prefix, after.as_ref().map(|key| key.as_slice()), limit))
+            }
+            Call::History { namespace, key, after, limit, consistency } => {
+                if let Err(unavailable) = self.confirm(consistency).await {
+                    return Answer::Unavailable(unavailable);
+                }
+                self.served(|| self.history(&namespace, &key, after, limit))
+            }
+            Call::Block { height } => self.served(|| self.block(height)),
+            Call::Await { after } => {
+                let mut executed = self.status.watch_executed();
+                let _ = tokio::time::timeout(AWAIT_WAIT, executed.wait_for(|height| *height > after)).await;
+                self.served(|| self.block(None))
+            }
+            Call::Status => Answer::Status(Box::new(self.status.get())),
+        }
+    }
+
+    async fn submit(&self, transaction: Vec<u8>) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        admit::offer(&self.admissions, transaction, Some(answer));
+        match tokio::time::timeout(SUBMIT_WAIT, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Answer::Unavailable(Unavailable::Stopping),
+            Err(_) => Answer::Pending,
+        }
+    }
+
+    /// Waits until this node has executed everything that was committed when the call came in.
+    async fn confirm(&self, consistency: Consistency) -> Result<(), Unavailable> {
+        if consistency == Consistency::Local {
+            return Ok(());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.events.try_send(RunEvent::Read(answer)).map_err(|_| Unavailable::Busy)?;
+        match answered.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Unavailable::NoLeader),
+            Err(_) => Err(Unavailable::Stopping),
+        }
+    }
+
+    fn served(&self, read: impl FnOnce() -> Result<Answer, StoreError>) -> Answer {
+        read().unwrap_or_else(|error| {
+            tracing::error!(%error, "a read failed");
+            Answer::Unavailable(Unavailable::Store(error.to_string()))
+        })
+    }
+
+    fn lookup(&self, id: TransactionId, expires_at: Option<TimeMs>) -> Result<Answer, StoreError> {
+        let view = self.store.view()?;
+        let height = view.height();
+        if let Some(receipt) = admit::find(&self.store, id)? {
+            return Ok(Answer::Executed(receipt));
+        }
+        let Some(expires_at) = expires_at else { return Ok(Answer::NotFound { height }) };
+        // The view is older than the look into the index: whatever it has outlived can no longer come.
+        let time = self.store.header(height)?.map_or(TimeMs::ZERO, |header| header.time);
+        if time >= expires_at {
+            return Ok(Answer::Never { height });
+        }
+        if clock::wall() >= expires_at {
+            let _busy = self.events.try_send(RunEvent::Replica(Event::Expire { time: expires_at }));
+        }
+        Ok(Answer::Possible { time, height })
+    }
+
+    fn get(&self, namespace: &Namespace, key: &[u8], at: Option<Height>) -> Result<Answer, StoreError> {
+        let view = self.store.view()?;
+        let height = view.height();
+        let found = match at {
+            Some(at) if at > height => {
+                let text = format!("height {at} is not executed here yet, the last one is {height}");
+                return Ok(Answer::Unavailable(Unavailable::Invalid(text)));
+            }
+            Some(at) => view.get_at(namespace, key, at)?,
+            None => view.get(namespace, key)?,
+        };
+        Ok(Answer::Value { entry: found.map(entry), height: at.unwrap_or(height) })
+    }
+
+    fn scan(
+        &self,
+        namespace: &Namespace,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: u32,
+    ) -> Result<Answer, StoreError> {
+        let view = self.store.view()?;
+        let page = view.scan(namespace, prefix, after, page_entries(limit), MAX_PAGE_BYTES)?;
+        let next = page.next.map(serde_bytes::ByteBuf::from);
+        Ok(Answer::Entries { entries: page.items.into_iter().map(entry).collect(), next, height: view.height() })
+    }
+
+    fn history(
+        &self,
+        namespace: &Namespace,
+        key: &[u8],
+        after: Option<Version>,
+        limit: u32,
+    ) -> Result<Answer, StoreError> {
+        let view = self.store.view()?;
+        let page = view.history(namespace, key, after, page_entries(limit), MAX_PAGE_BYTES)?;
+        let versions = page
+            .items
+            .into_iter()
+            .map(|item| VersionEntry {
+                version: item.version,
+                id: item.id,
+                value: item.value.map(serde_bytes::ByteBuf::from),
+            })
+            .collect();
+        Ok(Answer::Versions { versions, next: page.next, height: view.height() })
+    }
+
+    fn block(&self, height: Option<Height>) -> Result<Answer, StoreError> {
+        let view = self.store.view()?;
+        let executed = view.height();
+        let wanted = height.unwrap_or(executed);
+        if wanted > executed {
+            return Ok(Answer::Block { block: None, outcomes: Vec::new(), height: executed });
+        }
+        let block = self.store.block(wanted)?.map(|block| serde_bytes::ByteBuf::from(block.encode()));
+        let outcomes = outcomes(&view, wanted)?;
+        Ok(Answer::Block { block, outcomes, height: executed })
+    }
+}
+
+fn outcomes(view: &ReadView<'_>, height: Height) -> Result<Vec<quipu_ledger::result::Outcome>, StoreError> {
+    Ok(view.results(height)?.map_or_else(Vec::new, |record| record.outcomes))
+}
+
+fn page_entries(limit: u32) -> usize {
+    usize::try_from(limit.clamp(1, MAX_PAGE_ENTRIES)).unwrap_or(1)
+}
+
+fn entry(found: quipu_ledger::state::Entry) -> Entry {
+    Entry { key: found.key, value: found.value, version: found.version }
+}

@@ -1,0 +1,53 @@
+//! Keeps the thread between the network and the replica: each frame of a peer is inspected in order and passed on.
+
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::mpsc;
+
+use crate::admit::{self, Admission};
+use crate::chain_block::ChainBlock;
+use crate::inspect::Inspector;
+use crate::network::PeerEvent;
+use crate::peer_protocol::PeerFrame;
+use crate::replica::Event;
+use crate::run::RunEvent;
+
+/// Serves until the network or the replica is gone.
+pub fn run(
+    mut inspector: Inspector,
+    mut peers: mpsc::Receiver<PeerEvent>,
+    own_blocks: &Receiver<ChainBlock>,
+    events: &Sender<RunEvent>,
+    admissions: &Sender<Admission>,
+) {
+    while let Some(event) = peers.blocking_recv() {
+        own_blocks.try_iter().for_each(|block| inspector.remember(block));
+        let told = match event {
+            PeerEvent::Up { slot, session } => Some(Event::PeerUp { peer: slot, session }),
+            PeerEvent::Down { slot, session } => Some(Event::PeerDown { peer: slot, session }),
+            PeerEvent::Frame { from, session, frame } => match frame {
+                PeerFrame::Engine(message) => match inspector.inspect(from, message) {
+                    Ok(message) => Some(Event::Engine { from, session, message }),
+                    Err(finding) => {
+                        tracing::error!(%from, %finding, "a peer sent what no honest node sends");
+                        Some(Event::Faulty { from })
+                    }
+                },
+                PeerFrame::Forward(transactions) => {
+                    for bytes in transactions {
+                        admit::offer(admissions, bytes.into_vec(), None);
+                    }
+                    None
+                }
+                PeerFrame::ReadIndex { number } => Some(Event::ReadIndex { from, session, number }),
+                PeerFrame::ReadHeight { number, height } => Some(Event::ReadHeight { number, height }),
+                PeerFrame::Clock { time } => Some(Event::Clock { from, time }),
+                PeerFrame::Expire { time } => Some(Event::Expire { time }),
+            },
+        };
+        if let Some(event) = told {
+            if events.send(RunEvent::Replica(event)).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! Performs everything and decides nothing: the loop that owns the replica, feeds it what happened and does what it asks.
+//!
+//! Invariant: a message that waits for a write leaves only after that write was reported durable (I20); completions are
+//! taken before anything else. Leaves every decision to `replica`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use quipu_consensus::input::{PersistSeq, SessionId};
+use quipu_consensus::output::{Class, LogOperation};
+use quipu_crypto::id::Slot;
+use quipu_ledger::store::Store;
+use quipu_ledger::transaction::VerifiedTransaction;
+use tokio::sync::oneshot;
+
+use crate::admit;
+use crate::chain_block::ChainBlock;
+use crate::client_protocol::{Answer, Rejection, Unavailable};
+use crate::clock::{self, SystemEntropy, Ticks};
+use crate::executor::{Execution, Fetch};
+use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
+use crate::log_writer::Write;
+use crate::network::Peers;
+use crate::replica::{Action, Event, Moment, Replica, Ticket};
+use crate::status::SharedStatus;
+
+/// Something for the loop.
+#[derive(Debug)]
+pub enum RunEvent {
+    /// For the replica as it is.
+    Replica(Event),
+    /// A verified transaction, with the client that waits for it.
+    Submit {
+        /// The transaction.
+        transaction: VerifiedTransaction,
+        /// The client of this node, if any.
+        answer: Option<oneshot::Sender<Answer>>,
+    },
+    /// A client's read; answered with whether it is confirmed.
+    Read(oneshot::Sender<bool>),
+    /// Something broke that the node cannot go on without.
+    Broken(String),
+    /// Stop: hand over, then end.
+    Stop,
+}
+
+/// Where the loop sends what is to be done.
+pub struct Hands {
+    /// To the log writer.
+    pub log: Sender<Write>,
+    /// To the executor.
+    pub executor: Sender<Execution>,
+    /// To the reader of old blocks.
+    pub fetcher: Sender<Fetch>,
+    /// To the inspector: blocks made here.
+    pub own_blocks: Sender<ChainBlock>,
+    /// To the peers.
+    pub peers: Peers,
+    /// Index of executed transactions.
+    pub store: Store,
+    /// What others see.
+    pub status: Arc<SharedStatus>,
+}
+
+/// A message that waits for a write.
+struct Gated {
+    after: PersistSeq,
+    to: Slot,
+    session: SessionId,
+    class: Class,
+    frame: Bytes,
+}
+
+/// The loop.
+pub struct Runner {
+    replica: Replica,
+    hands: Hands,
+    slot: Slot,
+    ticks: Ticks,
+    gated: VecDeque<Gated>,
+    /// Writes up to this one are durable.
+    durable: Option<PersistSeq>,
+    next_ticket: u64,
+    submitters: HashMap<Ticket, oneshot::Sender<Answer>>,
+    readers: HashMap<Ticket, oneshot::Sender<bool>>,
+    stop: Option<Stopping>,
+}
+
+/// A stop under way.
+struct Stopping {
+    until: u64,
+    reason: Result<(), String>,
+}
+
+/// How long a stopping leader waits for another to take over, ms.
+const HANDOVER_MS: u64 = 1_500;
+
+impl Runner {
+    /// A loop around `replica`.
+    #[must_use]
+    pub fn new(slot: Slot, replica: Replica, ticks: Ticks, hands: Hands) -> Self {
+        Self {
+            replica,
+            hands,
+            slot,
+            ticks,
+            gated: VecDeque::new(),
+            durable: None,
+            next_ticket: 0,
+            submitters: HashMap::new(),
+            readers: HashMap::new(),
+            stop: None,
+        }
+    }
+
+    /// Runs until the node stops.
+    ///
+    /// # Errors
+    /// What broke, where it did not stop by request.
+    pub fn run(mut self, events: &Receiver<RunEvent>) -> Result<(), String> {
+        let mut ticked = self.ticks.now();
+        loop {
+            let first = match events.recv_timeout(Duration::from_millis(TICK_MS)) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return Err("every other part of the node is gone".to_owned()),
+            };
+            let mut actions = Vec::new();
+            for event in first.into_iter().chain(events.try_iter().take(EVENTS_AT_ONCE)) {
+                self.take(event, &mut actions);
+            }
+            let now = self.ticks.now();
+            if now.0.saturating_sub(ticked.0) >= TICK_MS {
+                ticked = now;
+                self.tell(Event::Tick, &mut actions);
+                self.show();
+            }
+            let mut entropy = SystemEntropy;
+            let mut moment = Moment { now, wall: clock::wall(), entropy: &mut entropy };
+            self.replica.flow(&mut moment, &mut actions);
+            actions.into_iter().for_each(|action| self.perform(action));
+            if let Some(reason) = self.ended(now.0) {
+                return reason;
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event, actions: &mut Vec<Action>) {
+        let mut entropy = SystemEntropy;
+        let mut moment = Moment { now: self.ticks.now(), wall: clock::wall(), entropy: &mut entropy };
+        self.replica.handle(&mut moment, event, actions);
+    }
+
+    fn take(&mut self, event: RunEvent, actions: &mut Vec<Action>) {
+        match event {
+            RunEvent::Replica(event) => {
+                if let Event::Persisted { seq } = &event {
+                    self.release(*seq);
+                }
+                self.tell(event, actions);
+            }
+            RunEvent::Submit { transaction, answer } => {
+                let ticket = answer.map(|answer| {
+                    let ticket = self.ticket();
+                    self.submitters.insert(ticket, answer);
+                    ticket
+                });
+                self.tell(Event::Submit { ticket, transaction }, actions);
+            }
+            RunEvent::Read(answer) => {
+                let ticket = self.ticket();
+                self.readers.insert(ticket, answer);
+                self.tell(Event::Read { ticket }, actions);
+            }
+            RunEvent::Broken(reason) => self.halt(reason),
+            RunEvent::Stop => {
+                let until = self.ticks.now().0.saturating_add(HANDOVER_MS);
+                self.stop.get_or_insert(Stopping { until, reason: Ok(()) });
+                self.tell(Event::Stop, actions);
+            }
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        Ticket(self.next_ticket)
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Persist { seq, operations, sync } => self.persist(seq, operations, sync),
+            Action::Send { to, session, class, frame, after } => match after {
+                Some(after) if self.durable.is_none_or(|durable| durable < after) => {
+                    self.gated.push_back(Gated { after, to, session, class, frame });
+                }
+                _ => self.send(to, session, class, frame),
+            },
+            Action::Execute { height, block } => self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok()),
+            Action::Fetch { fetch, first, last, max_bytes } => {
+                self.hand(|hands| hands.fetcher.send(Fetch { fetch, first, last, max_bytes }).is_ok());
+            }
+            Action::Answer { ticket, receipt } => self.answer(ticket, Answer::Executed(receipt)),
+            Action::AnswerFromIndex { ticket, id } => {
+                let answer = match admit::find(&self.hands.store, id) {
+                    Ok(Some(receipt)) => Answer::Executed(receipt),
+                    Ok(None) => Answer::Pending,
+                    Err(error) => Answer::Unavailable(Unavailable::Store(error.to_string())),
+                };
+                self.answer(ticket, answer);
+            }
+            Action::Reject { ticket, rejection } => self.reject(ticket, rejection),
+            Action::ReadNow { ticket, confirmed } => {
+                if let Some(reader) = self.readers.remove(&ticket) {
+                    let _gone = reader.send(confirmed);
+                }
+            }
+            Action::Evidence(evidence) => {
+                tracing::error!(held = %evidence.held, shown = %evidence.shown, by = %evidence.by,
+                    "evidence: two blocks of one height and term");
+            }
+            Action::Halt(reason) => self.halt(reason),
+        }
+    }
+
+    fn persist(&mut self, seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool) {
+        for operation in &operations {
+            if let LogOperation::Append(blocks) = operation {
+                let own = blocks.iter().filter(|block| block.block().header().proposer == self.slot);
+                own.for_each(|block| self.hand_ref(|hands| hands.own_blocks.send(block.clone()).is_ok()));
+            }
+        }
+        self.hand(|hands| hands.log.send(Write { seq, operations, sync }).is_ok());
+    }
+
+    /// Sends what waited for the write `seq`.
+    fn release(&mut self, seq: PersistSeq) {
+        self.durable = Some(seq);
+        // Gates come in the order of their writes, so the first that must wait ends the search.
+        while self.gated.front().is_some_and(|gated| gated.after <= seq) {
+            if let Some(gated) = self.gated.pop_front() {
+                self.send(gated.to, gated.session, gated.class, gated.frame);
+            }
+        }
+    }
+
+    fn send(&self, to: Slot, session: SessionId, class: Class, frame: Bytes) {
+        if !self.hands.peers.send(to, session, class, frame) {
+            tracing::trace!(%to, "a message was dropped: the session is gone or its queue is full");
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        if let Some(submitter) = self.submitters.remove(&ticket) {
+            let _gone = submitter.send(answer);
+        }
+    }
+
+    fn reject(&mut self, ticket: Ticket, rejection: Rejection) {
+        self.answer(ticket, Answer::Rejected(rejection));
+    }
+
+    /// Gives work to another thread; one that is gone has said why.
+    fn hand(&mut self, give: impl FnOnce(&Hands) -> bool) {
+        if !give(&self.hands) {
+            self.halt("a part of the node is gone".to_owned());
+        }
+    }
+
+    fn hand_ref(&self, give: impl FnOnce(&Hands) -> bool) {
+        if !give(&self.hands) {
+            tracing::warn!("the inspector is gone");
+        }
+    }
+
+    fn halt(&mut self, reason: String) {
+        tracing::error!(reason, "the node halts");
+        self.stop = Some(Stopping { until: 0, reason: Err(reason) });
+    }
+
+    /// Whether it is time to end: at once when broken, otherwise when another leads or nobody took over in time.
+    fn ended(&mut self, now: u64) -> Option<Result<(), String>> {
+        let leads = self.replica.leads();
+        let due = self.stop.as_ref().is_some_and(|stop| stop.reason.is_err() || !leads || now >= stop.until);
+        due.then(|| self.stop.take().map_or(Ok(()), |stop| stop.reason))
+    }
+
+    /// Shows the replica's status to the others.
+    fn show(&self) {
+        let status = self.replica.status();
+        let executed = self.replica.executed();
+        let waiting = u64::try_from(self.replica.waiting()).unwrap_or(u64::MAX);
+        self.hands.status.set(|node| {
+            node.role = role(status.role).to_owned();
+            node.term = status.term;
+            node.leader = status.leader;
+            node.tip = status.tip;
+            node.commit = status.commit.height;
+            node.executed = executed;
+            node.waiting = waiting;
+        });
+    }
+}
+
+/// As operators say it.
+fn role(role: quipu_consensus::engine::Role) -> &'static str {
+    use quipu_consensus::engine::Role;
+    match role {
+        Role::Waiting => "waiting",
+        Role::Recovering => "recovering",
+        Role::Follower => "follower",
+        Role::PreCandidate | Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    }
+}
