@@ -72,7 +72,8 @@ impl Admitter {
             }
         }
         let verdicts = VerifiedTransaction::verify_all(transactions);
-        self.verified.remember(verdicts.iter().flatten().map(VerifiedTransaction::transaction));
+        self.verified
+            .remember(verdicts.iter().flatten().map(VerifiedTransaction::transaction));
         for (verdict, answer) in verdicts.into_iter().zip(waiting) {
             match verdict {
                 Ok(transaction) => {
@@ -93,18 +94,27 @@ impl Admitter {
         let body = transaction.body();
         let here = self.store.network();
         if body.network != here {
-            return Err(reject(Rejection::WrongNetwork { given: body.network, here }));
+            return Err(reject(Rejection::WrongNetwork {
+                given: body.network,
+                here,
+            }));
         }
         if let Some(known) = self.known(&transaction)? {
             return Err(Box::new(known));
         }
         let now = clock::wall().max(self.status.executed_time());
         if body.expires_at <= now {
-            return Err(reject(Rejection::Expired { expires_at: body.expires_at, now }));
+            return Err(reject(Rejection::Expired {
+                expires_at: body.expires_at,
+                now,
+            }));
         }
         let latest = TimeMs(now.get().saturating_add(self.membership.parameters.max_lifetime_ms));
         if body.expires_at > latest {
-            return Err(reject(Rejection::ExpiryTooFar { expires_at: body.expires_at, latest }));
+            return Err(reject(Rejection::ExpiryTooFar {
+                expires_at: body.expires_at,
+                latest,
+            }));
         }
         execute::check_rights(body, &self.membership).map_err(|reason| reject(not_allowed(&transaction, reason)))?;
         Ok(transaction)
@@ -126,9 +136,16 @@ pub fn find(
     store: &Store,
     id: quipu_crypto::id::TransactionId,
 ) -> Result<Option<Receipt>, quipu_ledger::store::StoreError> {
-    let Some(found) = store.view()?.transaction(id)? else { return Ok(None) };
+    let Some(found) = store.view()?.transaction(id)? else {
+        return Ok(None);
+    };
     let block = store.block_id(found.version.height)?.unwrap_or_default();
-    Ok(Some(Receipt { id, version: found.version, outcome: found.result.outcome, block: block.hash }))
+    Ok(Some(Receipt {
+        id,
+        version: found.version,
+        outcome: found.result.outcome,
+        block: block.hash,
+    }))
 }
 
 fn refused(error: DecodeError) -> Rejection {
@@ -147,7 +164,10 @@ fn not_allowed(transaction: &SignedTransaction, reason: Reason) -> Rejection {
             let operations = &transaction.body().operations;
             let found = usize::try_from(operation).ok().and_then(|index| operations.get(index));
             match found {
-                Some(found) => Rejection::NotPermitted { operation, namespace: found.namespace().clone() },
+                Some(found) => Rejection::NotPermitted {
+                    operation,
+                    namespace: found.namespace().clone(),
+                },
                 None => Rejection::UnknownMember,
             }
         }
@@ -165,7 +185,9 @@ fn reply(answer: Option<oneshot::Sender<Answer>>, with: Answer) {
 /// Puts a transaction before the admitter; *busy* where its queue is full.
 pub fn offer(queue: &Sender<Admission>, bytes: Vec<u8>, answer: Option<oneshot::Sender<Answer>>) {
     if let Err(refused) = queue.try_send(Admission { bytes, answer }) {
-        let busy = Answer::Rejected(Rejection::Busy { retry_after_ms: RETRY_AFTER_MS });
+        let busy = Answer::Rejected(Rejection::Busy {
+            retry_after_ms: RETRY_AFTER_MS,
+        });
         reply(refused.into_inner().answer, busy);
     }
 }

@@ -29,14 +29,22 @@ impl ChainBlock {
     #[must_use]
     pub fn new(block: Block, tip: Arc<ChainTip>) -> Self {
         let encoded = Bytes::from(block.encode());
-        Self { block, encoded, tip: Some(tip) }
+        Self {
+            block,
+            encoded,
+            tip: Some(tip),
+        }
     }
 
     /// A block of the own store that is only passed on to a peer.
     #[must_use]
     pub fn stored(block: Block) -> Self {
         let encoded = Bytes::from(block.encode());
-        Self { block, encoded, tip: None }
+        Self {
+            block,
+            encoded,
+            tip: None,
+        }
     }
 
     /// The block.
@@ -83,7 +91,12 @@ pub fn configuration(membership: &Membership) -> Configuration {
     Configuration {
         voters: membership.voters().map(|node| node.slot).collect(),
         outgoing: membership.outgoing.iter().map(|node| node.slot).collect(),
-        learners: membership.nodes.iter().filter(|node| node.role == NodeRole::Learner).map(|node| node.slot).collect(),
+        learners: membership
+            .nodes
+            .iter()
+            .filter(|node| node.role == NodeRole::Learner)
+            .map(|node| node.slot)
+            .collect(),
     }
 }
 
@@ -93,7 +106,10 @@ pub fn to_wire(message: Message<ChainBlock>) -> Message<BlockBytes> {
     match message {
         Message::Append(append) => {
             let (append, blocks) = take_blocks(append);
-            let blocks = blocks.into_iter().map(|block| BlockBytes::from(block.encoded.to_vec())).collect();
+            let blocks = blocks
+                .into_iter()
+                .map(|block| BlockBytes::from(block.encoded.to_vec()))
+                .collect();
             Message::Append(with_blocks(append, blocks))
         }
         other => recast(other),
@@ -103,15 +119,46 @@ pub fn to_wire(message: Message<ChainBlock>) -> Message<BlockBytes> {
 /// An append without its blocks, and the blocks.
 #[must_use]
 pub fn take_blocks<B>(append: Append<B>) -> (Append<B>, Vec<B>) {
-    let Append { term, previous, blocks, commit, read_token, sign_at } = append;
-    (Append { term, previous, blocks: Vec::new(), commit, read_token, sign_at }, blocks)
+    let Append {
+        term,
+        previous,
+        blocks,
+        commit,
+        read_token,
+        sign_at,
+    } = append;
+    (
+        Append {
+            term,
+            previous,
+            blocks: Vec::new(),
+            commit,
+            read_token,
+            sign_at,
+        },
+        blocks,
+    )
 }
 
 /// The same append around other blocks.
 #[must_use]
 pub fn with_blocks<A, B>(append: Append<A>, blocks: Vec<B>) -> Append<B> {
-    let Append { term, previous, blocks: _, commit, read_token, sign_at } = append;
-    Append { term, previous, blocks, commit, read_token, sign_at }
+    let Append {
+        term,
+        previous,
+        blocks: _,
+        commit,
+        read_token,
+        sign_at,
+    } = append;
+    Append {
+        term,
+        previous,
+        blocks,
+        commit,
+        read_token,
+        sign_at,
+    }
 }
 
 /// A message without blocks in another block type. An append loses its blocks.

@@ -54,19 +54,36 @@ impl ClientService {
         match call {
             Call::Submit { transaction } => self.submit(transaction).await,
             Call::Lookup { id, expires_at } => self.served(|| self.lookup(id, expires_at)),
-            Call::Get { namespace, key, at, consistency } => {
+            Call::Get {
+                namespace,
+                key,
+                at,
+                consistency,
+            } => {
                 if let Err(unavailable) = self.confirm(consistency).await {
                     return Answer::Unavailable(unavailable);
                 }
                 self.served(|| self.get(&namespace, &key, at))
             }
-            Call::Scan { namespace, prefix, after, limit, consistency } => {
+            Call::Scan {
+                namespace,
+                prefix,
+                after,
+                limit,
+                consistency,
+            } => {
                 if let Err(unavailable) = self.confirm(consistency).await {
                     return Answer::Unavailable(unavailable);
                 }
                 self.served(|| self.scan(&namespace, &prefix, after.as_ref().map(|key| key.as_slice()), limit))
             }
-            Call::History { namespace, key, after, limit, consistency } => {
+            Call::History {
+                namespace,
+                key,
+                after,
+                limit,
+                consistency,
+            } => {
                 if let Err(unavailable) = self.confirm(consistency).await {
                     return Answer::Unavailable(unavailable);
                 }
@@ -98,7 +115,9 @@ impl ClientService {
             return Ok(());
         }
         let (answer, answered) = oneshot::channel();
-        self.events.try_send(RunEvent::Read(answer)).map_err(|_| Unavailable::Busy)?;
+        self.events
+            .try_send(RunEvent::Read(answer))
+            .map_err(|_| Unavailable::Busy)?;
         match answered.await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Unavailable::NoLeader),
@@ -119,14 +138,18 @@ impl ClientService {
         if let Some(receipt) = admit::find(&self.store, id)? {
             return Ok(Answer::Executed(receipt));
         }
-        let Some(expires_at) = expires_at else { return Ok(Answer::NotFound { height }) };
+        let Some(expires_at) = expires_at else {
+            return Ok(Answer::NotFound { height });
+        };
         // The view is older than the look into the index: whatever it has outlived can no longer come.
         let time = self.store.header(height)?.map_or(TimeMs::ZERO, |header| header.time);
         if time >= expires_at {
             return Ok(Answer::Never { height });
         }
         if clock::wall() >= expires_at {
-            let _busy = self.events.try_send(RunEvent::Replica(Event::Expire { time: expires_at }));
+            let _busy = self
+                .events
+                .try_send(RunEvent::Replica(Event::Expire { time: expires_at }));
         }
         Ok(Answer::Possible { time, height })
     }
@@ -142,7 +165,10 @@ impl ClientService {
             Some(at) => view.get_at(namespace, key, at)?,
             None => view.get(namespace, key)?,
         };
-        Ok(Answer::Value { entry: found.map(entry), height: at.unwrap_or(height) })
+        Ok(Answer::Value {
+            entry: found.map(entry),
+            height: at.unwrap_or(height),
+        })
     }
 
     fn scan(
@@ -155,7 +181,11 @@ impl ClientService {
         let view = self.store.view()?;
         let page = view.scan(namespace, prefix, after, page_entries(limit), MAX_PAGE_BYTES)?;
         let next = page.next.map(serde_bytes::ByteBuf::from);
-        Ok(Answer::Entries { entries: page.items.into_iter().map(entry).collect(), next, height: view.height() })
+        Ok(Answer::Entries {
+            entries: page.items.into_iter().map(entry).collect(),
+            next,
+            height: view.height(),
+        })
     }
 
     fn history(
@@ -166,7 +196,7 @@ impl ClientService {
         limit: u32,
     ) -> Result<Answer, StoreError> {
         let view = self.store.view()?;
-        let page = view.history(namespace, key, after, page_entries(limit), MAX_PAGE_BYTES)?;
+        let page = view.history(namespace, key, after, page_entries(limit))?;
         let versions = page
             .items
             .into_iter()
@@ -176,7 +206,11 @@ impl ClientService {
                 value: item.value.map(serde_bytes::ByteBuf::from),
             })
             .collect();
-        Ok(Answer::Versions { versions, next: page.next, height: view.height() })
+        Ok(Answer::Versions {
+            versions,
+            next: page.next,
+            height: view.height(),
+        })
     }
 
     fn block(&self, height: Option<Height>) -> Result<Answer, StoreError> {
@@ -184,11 +218,22 @@ impl ClientService {
         let executed = view.height();
         let wanted = height.unwrap_or(executed);
         if wanted > executed {
-            return Ok(Answer::Block { block: None, outcomes: Vec::new(), height: executed });
+            return Ok(Answer::Block {
+                block: None,
+                outcomes: Vec::new(),
+                height: executed,
+            });
         }
-        let block = self.store.block(wanted)?.map(|block| serde_bytes::ByteBuf::from(block.encode()));
+        let block = self
+            .store
+            .block(wanted)?
+            .map(|block| serde_bytes::ByteBuf::from(block.encode()));
         let outcomes = outcomes(&view, wanted)?;
-        Ok(Answer::Block { block, outcomes, height: executed })
+        Ok(Answer::Block {
+            block,
+            outcomes,
+            height: executed,
+        })
     }
 }
 
@@ -201,5 +246,9 @@ fn page_entries(limit: u32) -> usize {
 }
 
 fn entry(found: quipu_ledger::state::Entry) -> Entry {
-    Entry { key: found.key, value: found.value, version: found.version }
+    Entry {
+        key: found.key,
+        value: found.value,
+        version: found.version,
+    }
 }

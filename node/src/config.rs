@@ -65,7 +65,10 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { cache_mib: 128, write_buffers_mib: 128 }
+        Self {
+            cache_mib: 128,
+            write_buffers_mib: 128,
+        }
     }
 }
 
@@ -133,14 +136,20 @@ impl ConfigFile {
         let path = dir.join(CONFIG_FILE);
         let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound => ConfigError::NoConfig { dir: dir.to_owned() },
-            _ => ConfigError::Read { path: path.clone(), source },
+            _ => ConfigError::Read {
+                path: path.clone(),
+                source,
+            },
         };
         let length = std::fs::metadata(&path).map_err(failed)?.len();
         if length > MAX_CONFIG_BYTES {
             return Err(ConfigError::TooLong { path, length });
         }
         let text = std::fs::read_to_string(&path).map_err(failed)?;
-        let invalid = |message: String| ConfigError::Invalid { path: path.clone(), message };
+        let invalid = |message: String| ConfigError::Invalid {
+            path: path.clone(),
+            message,
+        };
         let config: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
         config.check().map_err(invalid)?;
         Ok(config)
@@ -153,7 +162,9 @@ impl ConfigFile {
     #[must_use]
     pub fn to_toml(&self) -> String {
         let body = toml::to_string(self).unwrap_or_default();
-        format!("# Configuration of a Quipu node. `quipu-node config check` reads it without starting anything.\n{body}")
+        format!(
+            "# Configuration of a Quipu node. `quipu-node config check` reads it without starting anything.\n{body}"
+        )
     }
 
     /// How the store is tuned.

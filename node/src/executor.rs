@@ -58,10 +58,18 @@ fn execute(
 ) -> Result<ExecutedBlock, StoreError> {
     let block = match block {
         Some(block) => block,
-        None => store.block(height)?.ok_or(StoreError::DamagedBlock { height, damage: BlockDamage::Missing })?,
+        None => store.block(height)?.ok_or(StoreError::DamagedBlock {
+            height,
+            damage: BlockDamage::NoHeader,
+        })?,
     };
     let done = executor.execute(&block, membership)?;
-    Ok(ExecutedBlock { id: block.id(), time: block.header().time, executed: done.executed, results: done.results })
+    Ok(ExecutedBlock {
+        id: block.id(),
+        time: block.header().time,
+        executed: done.executed,
+        results: done.results,
+    })
 }
 
 /// Blocks to read for a peer that is behind.
@@ -79,7 +87,13 @@ pub struct Fetch {
 
 /// Reads until the sender is gone.
 pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) {
-    for Fetch { fetch, first, last, max_bytes } in queue {
+    for Fetch {
+        fetch,
+        first,
+        last,
+        max_bytes,
+    } in queue
+    {
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         let (previous, blocks) = match store.blocks(first, last, max_bytes) {
             Ok((Some(previous), blocks)) => (previous, blocks),
@@ -90,7 +104,14 @@ pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) 
             }
         };
         let blocks = blocks.into_iter().map(ChainBlock::stored).collect();
-        if events.send(RunEvent::Replica(Event::Loaded { fetch, previous, blocks })).is_err() {
+        if events
+            .send(RunEvent::Replica(Event::Loaded {
+                fetch,
+                previous,
+                blocks,
+            }))
+            .is_err()
+        {
             return;
         }
     }

@@ -96,18 +96,29 @@ struct IncarnationFile {
 /// # Errors
 /// [`InitError`]; an existing node is left as it is.
 pub fn init(wish: &Wish) -> Result<NodeFile, InitError> {
-    let Wish { dir, name, address, listen, passphrase } = wish;
+    let Wish {
+        dir,
+        name,
+        address,
+        listen,
+        passphrase,
+    } = wish;
     if dir.join(CONFIG_FILE).exists() || dir.join(KEY_FILE).exists() || dir.join(DATA_DIR).exists() {
         return Err(InitError::Exists { dir: dir.clone() });
     }
     let data = dir.join(DATA_DIR);
-    fs::create_dir_all(&data).map_err(|source| InitError::File { path: data.clone(), source })?;
+    fs::create_dir_all(&data).map_err(|source| InitError::File {
+        path: data.clone(),
+        source,
+    })?;
     let key = SecretKey::generate().map_err(|error| InitError::Random(error.to_string()))?;
     let incarnation = Incarnation(random::bytes().map_err(|error| InitError::Random(error.to_string()))?);
     key_file::write(&dir.join(KEY_FILE), &key, passphrase.as_deref())?;
     write_incarnation(&data, incarnation, false)?;
     let public = public_half(name, address, key.public(), incarnation);
-    public.write(&dir.join(PUBLIC_FILE)).map_err(|error| InitError::Public(error.to_string()))?;
+    public
+        .write(&dir.join(PUBLIC_FILE))
+        .map_err(|error| InitError::Public(error.to_string()))?;
     let config = dir.join(CONFIG_FILE);
     write_new(&config, &ConfigFile::new(*listen).to_toml())?;
     sync_dir(dir)?;
@@ -115,7 +126,12 @@ pub fn init(wish: &Wish) -> Result<NodeFile, InitError> {
 }
 
 fn public_half(name: &str, address: &str, key: PublicKey, incarnation: Incarnation) -> NodeFile {
-    NodeFile { name: name.to_owned(), key, incarnation, address: address.to_owned() }
+    NodeFile {
+        name: name.to_owned(),
+        key,
+        incarnation,
+        address: address.to_owned(),
+    }
 }
 
 /// The incarnation of a data directory, and whether a store was made under it.
@@ -129,7 +145,10 @@ pub fn read_incarnation(data: &Path) -> Result<(Incarnation, bool), InitError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(InitError::NoIncarnation { path }),
         Err(source) => return Err(InitError::File { path, source }),
     };
-    let not = |message: String| InitError::NotAnIncarnation { path: path.clone(), message };
+    let not = |message: String| InitError::NotAnIncarnation {
+        path: path.clone(),
+        message,
+    };
     let file: IncarnationFile = toml::from_str(&text).map_err(|error| not(error.to_string()))?;
     if file.format != 1 {
         return Err(not(format!("format {} is not known here", file.format)));
@@ -148,24 +167,42 @@ pub fn mark_used(data: &Path, incarnation: Incarnation) -> Result<(), InitError>
 }
 
 fn write_incarnation(data: &Path, incarnation: Incarnation, used: bool) -> Result<(), InitError> {
-    let file = IncarnationFile { format: 1, incarnation: incarnation.to_string(), used };
+    let file = IncarnationFile {
+        format: 1,
+        incarnation: incarnation.to_string(),
+        used,
+    };
     let text = toml::to_string(&file).unwrap_or_default();
     let path = data.join(INCARNATION_FILE);
     let draft = data.join("incarnation.toml.new");
-    let failed = |source| InitError::File { path: path.clone(), source };
+    let failed = |source| InitError::File {
+        path: path.clone(),
+        source,
+    };
     let mut written = File::create(&draft).map_err(failed)?;
-    written.write_all(text.as_bytes()).and_then(|()| written.sync_all()).map_err(failed)?;
+    written
+        .write_all(text.as_bytes())
+        .and_then(|()| written.sync_all())
+        .map_err(failed)?;
     fs::rename(&draft, &path).map_err(failed)?;
     sync_dir(data)
 }
 
 fn write_new(path: &Path, text: &str) -> Result<(), InitError> {
-    let failed = |source| InitError::File { path: path.to_owned(), source };
+    let failed = |source| InitError::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::create_new(path).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), InitError> {
-    let failed = |source| InitError::File { path: dir.to_owned(), source };
+    let failed = |source| InitError::File {
+        path: dir.to_owned(),
+        source,
+    };
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
 }

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use quipu_consensus::input::SessionId;
 use quipu_consensus::message::{Append, Message, VoteAnswer};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{NetworkId, Slot};
@@ -158,20 +157,15 @@ impl Inspector {
         let membership = membership.membership();
         let signed = !entries.is_empty()
             && entries.iter().all(|entry| {
-                let nodes = if entry.outgoing { &membership.outgoing } else { &membership.nodes };
+                let nodes = if entry.outgoing {
+                    &membership.outgoing
+                } else {
+                    &membership.nodes
+                };
                 let key = nodes.iter().find(|node| node.slot == from).map(|node| node.key);
                 entry.slot == from
                     && key.is_some_and(|key| signature::verify(&key, &statement.hash(), &entry.signature))
             });
         if signed { Ok(()) } else { Err(Finding::Vote) }
     }
-}
-
-/// Something that the inspector is given to check.
-#[derive(Debug)]
-pub enum Inspected {
-    /// A message of a peer's engine.
-    Message { from: Slot, session: SessionId, message: Message<BlockBytes> },
-    /// A block that this node made.
-    Own(ChainBlock),
 }

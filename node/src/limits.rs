@@ -12,7 +12,10 @@ pub const TICK_MS: u64 = 10;
 pub const CLOCK_INTERVAL_MS: u64 = 1_000;
 
 /// What waits at a leader for a block.
-pub const POOL_LIMITS: PoolLimits = PoolLimits { transactions: 65_536, bytes: 64 * 1024 * 1024 };
+pub const POOL_LIMITS: PoolLimits = PoolLimits {
+    transactions: 65_536,
+    bytes: 64 * 1024 * 1024,
+};
 /// Most transactions of own clients that wait for their result.
 pub const WAITING_TRANSACTIONS: usize = 65_536;
 /// A transaction that waits for so long is sent to the leader again, ms.

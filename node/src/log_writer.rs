@@ -5,7 +5,8 @@
 use crossbeam_channel::{Receiver, Sender};
 use quipu_consensus::input::PersistSeq;
 use quipu_consensus::output::LogOperation;
-use quipu_ledger::store::{LogChange, PromiseRecord, Store, VoteRecord};
+use quipu_ledger::store::record::{PromiseRecord, VoteRecord};
+use quipu_ledger::store::{LogChange, Store};
 
 use crate::chain_block::ChainBlock;
 use crate::replica::Event;
@@ -32,8 +33,11 @@ pub fn run(store: &Store, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
         drained.extend(queue.try_iter().take(MAX_DRAIN));
         let sync = drained.iter().any(|write| write.sync);
         let seqs: Vec<PersistSeq> = drained.iter().map(|write| write.seq).collect();
-        let changes: Vec<LogChange> =
-            drained.into_iter().flat_map(|write| write.operations).flat_map(change).collect();
+        let changes: Vec<LogChange> = drained
+            .into_iter()
+            .flat_map(|write| write.operations)
+            .flat_map(change)
+            .collect();
         let written = store.write_log(&changes, sync);
         if let Err(error) = &written {
             tracing::error!(%error, "writing the log failed; the node stops");
@@ -57,16 +61,24 @@ pub fn run(store: &Store, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
 fn change(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
     match operation {
         LogOperation::SetVote(vote) => {
-            vec![LogChange::Vote(VoteRecord { term: vote.term, voted_for: vote.voted_for })]
+            vec![LogChange::Vote(VoteRecord {
+                term: vote.term,
+                voted_for: vote.voted_for,
+            })]
         }
         LogOperation::Truncate { from } => vec![LogChange::Truncate { from }],
-        LogOperation::Append(blocks) => {
-            blocks.iter().map(|block| LogChange::Append(block.block().clone())).collect()
-        }
+        LogOperation::Append(blocks) => blocks
+            .iter()
+            .map(|block| LogChange::Append(block.block().clone()))
+            .collect(),
         LogOperation::CommitHint(height) => vec![LogChange::CommitHint(height)],
         LogOperation::Remember { peer, promise } => vec![LogChange::Remember {
             peer,
-            promise: PromiseRecord { start: promise.start, vote: promise.vote, accepted: promise.accepted },
+            promise: PromiseRecord {
+                start: promise.start,
+                vote: promise.vote,
+                accepted: promise.accepted,
+            },
         }],
     }
 }

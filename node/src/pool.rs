@@ -40,7 +40,12 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(limits: PoolLimits) -> Self {
-        Self { limits, queue: VecDeque::new(), ids: HashSet::new(), bytes: 0 }
+        Self {
+            limits,
+            queue: VecDeque::new(),
+            ids: HashSet::new(),
+            bytes: 0,
+        }
     }
 
     /// Lets a transaction wait.
@@ -70,7 +75,9 @@ impl Pool {
         let mut taken: Vec<VerifiedTransaction> = Vec::new();
         let mut size = 0_usize;
         while taken.len() < count && size < bytes {
-            let Some(transaction) = self.queue.pop_front() else { break };
+            let Some(transaction) = self.queue.pop_front() else {
+                break;
+            };
             let length = transaction.bytes().len();
             self.ids.remove(&transaction.id());
             self.bytes = self.bytes.saturating_sub(length);

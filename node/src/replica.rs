@@ -28,9 +28,9 @@ use self::agreement::Agreement;
 use self::answer::Waiting;
 use self::clocks::Clocks;
 pub use self::event::{Action, Event, ExecutedBlock, Ticket};
-pub(crate) use self::lead::vote_entries;
 use self::follow::Held;
 use self::lead::Leading;
+pub(crate) use self::lead::vote_entries;
 use self::read::Reads;
 use crate::chain_block::{ChainBlock, configuration, to_wire};
 use crate::limits::{EXECUTION_QUEUE_BLOCKS, POOL_LIMITS};
@@ -108,7 +108,15 @@ impl Replica {
     /// Begins where the store ends.
     #[must_use]
     pub fn new(beginning: Beginning) -> Self {
-        let Beginning { slot, key, engine, tip, executed, executed_time, last_transactions } = beginning;
+        let Beginning {
+            slot,
+            key,
+            engine,
+            tip,
+            executed,
+            executed_time,
+            last_transactions,
+        } = beginning;
         let status = engine.status();
         let agreement = Agreement::new(executed);
         Self {
@@ -159,7 +167,10 @@ impl Replica {
     /// The last height that this node has executed, and what it found there.
     #[must_use]
     pub fn executed(&self) -> Executed {
-        self.agreement.at(self.agreement.executed()).copied().unwrap_or_default()
+        self.agreement
+            .at(self.agreement.executed())
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Takes one event.
@@ -192,8 +203,20 @@ impl Replica {
                 self.feed(moment, Input::Persisted { seq }, out);
             }
             Event::PersistFailed { seq } => self.feed(moment, Input::PersistFailed { seq }, out),
-            Event::Loaded { fetch, previous, blocks } => {
-                self.feed(moment, Input::Loaded { fetch, previous, blocks }, out);
+            Event::Loaded {
+                fetch,
+                previous,
+                blocks,
+            } => {
+                self.feed(
+                    moment,
+                    Input::Loaded {
+                        fetch,
+                        previous,
+                        blocks,
+                    },
+                    out,
+                );
             }
             Event::Executed(block) => self.executed_block(moment, &block, out),
             Event::Stop => {
@@ -273,17 +296,39 @@ impl Replica {
                 self.note_operations(&operations);
                 out.push(Action::Persist { seq, operations, sync });
             }
-            Output::Send { to, session, class, message, after } => {
+            Output::Send {
+                to,
+                session,
+                class,
+                message,
+                after,
+            } => {
                 let message = self.sign_vote(to, message);
                 let frame = network::encode_frame(&PeerFrame::Engine(to_wire(message)));
-                out.push(Action::Send { to, session, class, frame, after });
+                out.push(Action::Send {
+                    to,
+                    session,
+                    class,
+                    frame,
+                    after,
+                });
             }
             Output::Commit { upto } => {
                 assert!(upto.height >= self.committed.height, "the engine took a commit back");
                 self.committed = upto;
             }
-            Output::Fetch { fetch, first, last, max_bytes } => {
-                out.push(Action::Fetch { fetch, first, last, max_bytes });
+            Output::Fetch {
+                fetch,
+                first,
+                last,
+                max_bytes,
+            } => {
+                out.push(Action::Fetch {
+                    fetch,
+                    first,
+                    last,
+                    max_bytes,
+                });
             }
             Output::ReadReady { ticket, height } => self.read_ready(ticket, Some(height), out),
             Output::ReadLost { ticket } => self.read_ready(ticket, None, out),
@@ -350,13 +395,20 @@ impl Replica {
         while self.executing < end {
             self.executing = self.executing.next();
             let block = self.engine.block(self.executing).map(|block| block.block().clone());
-            out.push(Action::Execute { height: self.executing, block });
+            out.push(Action::Execute {
+                height: self.executing,
+                block,
+            });
         }
     }
 
     fn executed_block(&mut self, moment: &mut Moment<'_>, block: &ExecutedBlock, out: &mut Vec<Action>) {
         let height = block.id.height;
-        assert_eq!(height, self.agreement.executed().next(), "blocks are executed one after the other");
+        assert_eq!(
+            height,
+            self.agreement.executed().next(),
+            "blocks are executed one after the other"
+        );
         assert!(height <= self.committed.height, "only committed blocks are executed");
         self.agreement.executed_here(block.executed);
         self.executed_time = block.time;
@@ -364,7 +416,10 @@ impl Replica {
             self.agreement.forget_below(committed.block().header().executed.height);
         }
         self.leading.executed(&block.results);
-        let report = Report { height, digest: block.executed.hash() };
+        let report = Report {
+            height,
+            digest: block.executed.hash(),
+        };
         self.feed(moment, Input::Executed { report }, out);
         self.answer_executed(block, out);
         self.reads_executed(height, out);

@@ -139,7 +139,11 @@ impl Runner {
                 self.show();
             }
             let mut entropy = SystemEntropy;
-            let mut moment = Moment { now, wall: clock::wall(), entropy: &mut entropy };
+            let mut moment = Moment {
+                now,
+                wall: clock::wall(),
+                entropy: &mut entropy,
+            };
             self.replica.flow(&mut moment, &mut actions);
             actions.into_iter().for_each(|action| self.perform(action));
             if let Some(reason) = self.ended(now.0) {
@@ -150,7 +154,11 @@ impl Runner {
 
     fn tell(&mut self, event: Event, actions: &mut Vec<Action>) {
         let mut entropy = SystemEntropy;
-        let mut moment = Moment { now: self.ticks.now(), wall: clock::wall(), entropy: &mut entropy };
+        let mut moment = Moment {
+            now: self.ticks.now(),
+            wall: clock::wall(),
+            entropy: &mut entropy,
+        };
         self.replica.handle(&mut moment, event, actions);
     }
 
@@ -192,15 +200,44 @@ impl Runner {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Persist { seq, operations, sync } => self.persist(seq, operations, sync),
-            Action::Send { to, session, class, frame, after } => match after {
+            Action::Send {
+                to,
+                session,
+                class,
+                frame,
+                after,
+            } => match after {
                 Some(after) if self.durable.is_none_or(|durable| durable < after) => {
-                    self.gated.push_back(Gated { after, to, session, class, frame });
+                    self.gated.push_back(Gated {
+                        after,
+                        to,
+                        session,
+                        class,
+                        frame,
+                    });
                 }
                 _ => self.send(to, session, class, frame),
             },
-            Action::Execute { height, block } => self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok()),
-            Action::Fetch { fetch, first, last, max_bytes } => {
-                self.hand(|hands| hands.fetcher.send(Fetch { fetch, first, last, max_bytes }).is_ok());
+            Action::Execute { height, block } => {
+                self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok())
+            }
+            Action::Fetch {
+                fetch,
+                first,
+                last,
+                max_bytes,
+            } => {
+                self.hand(|hands| {
+                    hands
+                        .fetcher
+                        .send(Fetch {
+                            fetch,
+                            first,
+                            last,
+                            max_bytes,
+                        })
+                        .is_ok()
+                });
             }
             Action::Answer { ticket, receipt } => self.answer(ticket, Answer::Executed(receipt)),
             Action::AnswerFromIndex { ticket, id } => {
@@ -228,7 +265,9 @@ impl Runner {
     fn persist(&mut self, seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool) {
         for operation in &operations {
             if let LogOperation::Append(blocks) = operation {
-                let own = blocks.iter().filter(|block| block.block().header().proposer == self.slot);
+                let own = blocks
+                    .iter()
+                    .filter(|block| block.block().header().proposer == self.slot);
                 own.for_each(|block| self.hand_ref(|hands| hands.own_blocks.send(block.clone()).is_ok()));
             }
         }
@@ -277,13 +316,19 @@ impl Runner {
 
     fn halt(&mut self, reason: String) {
         tracing::error!(reason, "the node halts");
-        self.stop = Some(Stopping { until: 0, reason: Err(reason) });
+        self.stop = Some(Stopping {
+            until: 0,
+            reason: Err(reason),
+        });
     }
 
     /// Whether it is time to end: at once when broken, otherwise when another leads or nobody took over in time.
     fn ended(&mut self, now: u64) -> Option<Result<(), String>> {
         let leads = self.replica.leads();
-        let due = self.stop.as_ref().is_some_and(|stop| stop.reason.is_err() || !leads || now >= stop.until);
+        let due = self
+            .stop
+            .as_ref()
+            .is_some_and(|stop| stop.reason.is_err() || !leads || now >= stop.until);
         due.then(|| self.stop.take().map_or(Ok(()), |stop| stop.reason))
     }
 

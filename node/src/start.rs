@@ -143,8 +143,10 @@ pub fn prepare(dir: &Path, passphrase: Option<&str>) -> Result<Prepared, StartEr
     let key_path = dir.join(KEY_FILE);
     let key = key_file::read(&key_path, passphrase)?;
     let genesis_path = dir.join(GENESIS_FILE);
-    let genesis = ceremony::read_complete(&genesis_path)
-        .map_err(|error| StartError::Genesis { path: genesis_path, message: error.to_string() })?;
+    let genesis = ceremony::read_complete(&genesis_path).map_err(|error| StartError::Genesis {
+        path: genesis_path,
+        message: error.to_string(),
+    })?;
     let node = genesis.membership().node_by_key(&key.public()).cloned();
     let node = node.ok_or(StartError::NotInGenesis { path: key_path })?;
     let (incarnation, _) = init::read_incarnation(&dir.join(DATA_DIR))?;
@@ -155,7 +157,13 @@ pub fn prepare(dir: &Path, passphrase: Option<&str>) -> Result<Prepared, StartEr
             found: incarnation.to_string(),
         });
     }
-    Ok(Prepared { dir: dir.to_owned(), config, genesis, node, key })
+    Ok(Prepared {
+        dir: dir.to_owned(),
+        config,
+        genesis,
+        node,
+        key,
+    })
 }
 
 /// Runs a node until `stop` resolves or it halts.
@@ -166,13 +174,28 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
     let lock = lock(&prepared.dir)?;
     let data = prepared.dir.join(DATA_DIR);
     let store = open_store(&prepared, &data)?;
-    let failed = |message: String| StartError::Store { data: data.clone(), message };
-    let start = store.start().map_err(|error| failed(error.to_string()))?.saturating_add(1);
-    store.write_log(&[LogChange::Start(start)], true).map_err(|error| failed(error.to_string()))?;
+    let failed = |message: String| StartError::Store {
+        data: data.clone(),
+        message,
+    };
+    let start = store
+        .start()
+        .map_err(|error| failed(error.to_string()))?
+        .saturating_add(1);
+    store
+        .write_log(&[LogChange::Start(start)], true)
+        .map_err(|error| failed(error.to_string()))?;
     let executor = Executor::open(&store).map_err(|error| failed(error.to_string()))?;
     let ticks = Ticks::start();
-    let restart = restore::read(&store, executor.executed(), &prepared.node, &prepared.key, start, ticks.now())
-        .map_err(failed)?;
+    let restart = restore::read(
+        &store,
+        executor.executed(),
+        &prepared.node,
+        &prepared.key,
+        start,
+        ticks.now(),
+    )
+    .map_err(failed)?;
     let parts = Parts::begin(prepared, store, executor, restart, ticks)?;
     let ended = parts.serve(stop).await;
     drop(lock);
@@ -181,8 +204,16 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
 
 fn lock(dir: &Path) -> Result<File, StartError> {
     let path = dir.join(LOCK_FILE);
-    let failed = |source| StartError::File { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let failed = |source| StartError::File {
+        path: path.clone(),
+        source,
+    };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse { dir: dir.to_owned() }),
@@ -192,7 +223,10 @@ fn lock(dir: &Path) -> Result<File, StartError> {
 
 /// Opens the store, or makes it at the very first start.
 fn open_store(prepared: &Prepared, data: &Path) -> Result<Store, StartError> {
-    let failed = |message: String| StartError::Store { data: data.to_owned(), message };
+    let failed = |message: String| StartError::Store {
+        data: data.to_owned(),
+        message,
+    };
     let options = prepared.config.store();
     let network = prepared.genesis.network_id();
     let (incarnation, used) = init::read_incarnation(data)?;
@@ -210,10 +244,16 @@ fn open_store(prepared: &Prepared, data: &Path) -> Result<Store, StartError> {
         .map_err(|error| failed(error.to_string()))?
     };
     if store.network() != network {
-        return Err(failed(format!("it holds network {}, the genesis is that of {network}", store.network())));
+        return Err(failed(format!(
+            "it holds network {}, the genesis is that of {network}",
+            store.network()
+        )));
     }
     if store.incarnation() != incarnation {
-        return Err(failed(format!("it was made by incarnation {}, this is {incarnation}", store.incarnation())));
+        return Err(failed(format!(
+            "it was made by incarnation {}, this is {incarnation}",
+            store.incarnation()
+        )));
     }
     if !used {
         init::mark_used(data, incarnation)?;
@@ -255,10 +295,13 @@ impl Parts {
         };
         let settings = NetworkSettings {
             max_clients: prepared.config.max_clients,
-            ..NetworkSettings::new(prepared.config.listen, prepared.node.slot, prepared.genesis.network_id())
+            ..NetworkSettings::new(
+                prepared.config.listen,
+                prepared.node.slot,
+                prepared.genesis.network_id(),
+            )
         };
-        let network =
-            Network::start(settings, &prepared.key, directory_watch, peer_events, Arc::new(service))?;
+        let network = Network::start(settings, &prepared.key, directory_watch, peer_events, Arc::new(service))?;
         tracing::info!(node = prepared.node.name, slot = %prepared.node.slot, listen = %network.local_addr(),
             network = %prepared.genesis.network_id(), tip = %restart.beginning.tip.id(), "the node starts");
 
@@ -271,22 +314,44 @@ impl Parts {
         };
         spawn("admit", move || admitter.run(&admission_queue));
         let (own_blocks, own_queue) = crossbeam_channel::unbounded::<ChainBlock>();
-        let inspector =
-            Inspector::new(prepared.node.slot, verified, Arc::clone(&restart.base), restart.blocks.into_iter());
+        let inspector = Inspector::new(
+            prepared.node.slot,
+            verified,
+            Arc::clone(&restart.base),
+            restart.blocks.into_iter(),
+        );
         let inspected = events.clone();
-        spawn("inspect", move || inspect_peers::run(inspector, peer_queue, &own_queue, &inspected, &admissions));
+        spawn("inspect", move || {
+            inspect_peers::run(inspector, peer_queue, &own_queue, &inspected, &admissions)
+        });
 
-        let hands = Workers { store, executor, membership, status, events: events.clone() }
-            .begin(own_blocks, network.peers());
+        let hands = Workers {
+            store,
+            executor,
+            membership,
+            status,
+            events: events.clone(),
+        }
+        .begin(own_blocks, network.peers());
         let runner = Runner::new(prepared.node.slot, Replica::new(restart.beginning), ticks, hands);
         let (ended, runner_ended) = tokio::sync::oneshot::channel();
         spawn("replica", move || run_loop(runner, &run_queue, ended));
-        Ok(Self { network, events, runner: runner_ended, _directory: directory })
+        Ok(Self {
+            network,
+            events,
+            runner: runner_ended,
+            _directory: directory,
+        })
     }
 
     /// Serves until told to stop, or until the loop ends by itself.
     async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { network, events, mut runner, _directory } = self;
+        let Self {
+            network,
+            events,
+            mut runner,
+            _directory,
+        } = self;
         let ended = tokio::select! {
             ended = &mut runner => ended,
             () = stop => {
@@ -301,16 +366,14 @@ impl Parts {
         network.close(CloseCode::Stopping).await;
         match ended {
             Ok(result) => result.map_err(StartError::Halted),
-            Err(_) => Err(StartError::Halted("the loop ended without a word; see the log".to_owned())),
+            Err(_) => Err(StartError::Halted(
+                "the loop ended without a word; see the log".to_owned(),
+            )),
         }
     }
 }
 
-fn run_loop(
-    runner: Runner,
-    events: &Receiver<RunEvent>,
-    ended: tokio::sync::oneshot::Sender<Result<(), String>>,
-) {
+fn run_loop(runner: Runner, events: &Receiver<RunEvent>, ended: tokio::sync::oneshot::Sender<Result<(), String>>) {
     let _nobody_waits = ended.send(runner.run(events));
 }
 
@@ -327,7 +390,13 @@ impl Workers {
     /// Begins the log writer, the executor and the fetcher. Their queues are bounded by what the engine lets be
     /// uncommitted, by `EXECUTION_QUEUE_BLOCKS` and by one question a peer.
     fn begin(self, own_blocks: Sender<ChainBlock>, peers: crate::network::Peers) -> Hands {
-        let Self { store, executor, membership, status, events } = self;
+        let Self {
+            store,
+            executor,
+            membership,
+            status,
+            events,
+        } = self;
         let (log, log_queue) = crossbeam_channel::unbounded();
         let (executions, execution_queue) = crossbeam_channel::unbounded();
         let (fetcher, fetch_queue) = crossbeam_channel::unbounded();
@@ -339,7 +408,15 @@ impl Workers {
         });
         let fetched = store.clone();
         spawn("fetcher", move || executor::fetch(&fetched, &fetch_queue, &events));
-        Hands { log, executor: executions, fetcher, own_blocks, peers, store, status }
+        Hands {
+            log,
+            executor: executions,
+            fetcher,
+            own_blocks,
+            peers,
+            store,
+            status,
+        }
     }
 }
 
@@ -354,13 +431,26 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 fn directory(membership: &Membership, node: &Node) -> Directory {
-    let peers = membership.nodes.iter().chain(&membership.outgoing).filter(|peer| peer.slot != node.slot);
+    let peers = membership
+        .nodes
+        .iter()
+        .chain(&membership.outgoing)
+        .filter(|peer| peer.slot != node.slot);
     let admins = membership.organisations.iter().map(|organisation| organisation.key);
     Directory {
         peers: peers
-            .map(|peer| PeerAddress { slot: peer.slot, key: peer.key, address: peer.address.clone() })
+            .map(|peer| PeerAddress {
+                slot: peer.slot,
+                key: peer.key,
+                address: peer.address.clone(),
+            })
             .collect(),
-        members: membership.members.iter().map(|member| member.key).chain(admins).collect(),
+        members: membership
+            .members
+            .iter()
+            .map(|member| member.key)
+            .chain(admins)
+            .collect(),
     }
 }
 
@@ -376,7 +466,13 @@ fn first_status(prepared: &Prepared, restart: &Restart) -> NodeStatus {
         leader: engine.leader,
         tip: engine.tip,
         commit: engine.commit.height,
-        executed: restart.beginning.executed.values().next_back().copied().unwrap_or_default(),
+        executed: restart
+            .beginning
+            .executed
+            .values()
+            .next_back()
+            .copied()
+            .unwrap_or_default(),
         waiting: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -21,7 +21,11 @@ impl SharedStatus {
     #[must_use]
     pub fn new(node: NodeStatus, executed_time: TimeMs) -> Self {
         let (executed, _) = watch::channel(node.executed.height);
-        Self { node: Mutex::new(node), executed_time: AtomicU64::new(executed_time.get()), executed }
+        Self {
+            node: Mutex::new(node),
+            executed_time: AtomicU64::new(executed_time.get()),
+            executed,
+        }
     }
 
     /// Replaces the status.

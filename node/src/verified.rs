@@ -24,7 +24,7 @@ pub struct VerifiedMemory(Mutex<Generations>);
 
 impl VerifiedMemory {
     /// Remembers transactions whose signatures are their senders'.
-    pub fn remember<'t>(&self, transactions: impl Iterator<Item = &'t SignedTransaction>) {
+    pub fn remember(&self, transactions: impl Iterator<Item = &'_ SignedTransaction>) {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for transaction in transactions {
             if generations.young.len() >= REMEMBERED_TRANSACTIONS {
@@ -36,12 +36,14 @@ impl VerifiedMemory {
 
     /// Which of these are known to be verified, signature included.
     #[must_use]
-    pub fn known<'t>(&self, transactions: impl Iterator<Item = &'t SignedTransaction>) -> Vec<bool> {
+    pub fn known(&self, transactions: impl Iterator<Item = &'_ SignedTransaction>) -> Vec<bool> {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         transactions
             .map(|transaction| {
-                let remembered =
-                    generations.young.get(&transaction.id()).or_else(|| generations.old.get(&transaction.id()));
+                let remembered = generations
+                    .young
+                    .get(&transaction.id())
+                    .or_else(|| generations.old.get(&transaction.id()));
                 remembered == Some(transaction.signature())
             })
             .collect()

@@ -362,9 +362,13 @@ impl Store {
     /// Where a header or the stored frontier is damaged.
     pub fn frontier_to(&self, last: Height) -> Result<Frontier, StoreError> {
         let stored = read_meta(&self.0.database, meta::FRONTIER, record::decode_frontier)?;
-        let mut frontier = stored.filter(|stored| stored.count() <= last.next().get()).unwrap_or_default();
+        let mut frontier = stored
+            .filter(|stored| stored.count() <= last.next().get())
+            .unwrap_or_default();
         while frontier.count() <= last.get() {
-            let Some(id) = self.block_id(Height(frontier.count()))? else { break };
+            let Some(id) = self.block_id(Height(frontier.count()))? else {
+                break;
+            };
             push(&mut frontier, &id.hash);
         }
         Ok(frontier)

@@ -26,7 +26,12 @@ pub(super) struct Agreement {
 impl Agreement {
     /// Begins with what the store knows; at least one quadruple.
     pub(super) fn new(own: BTreeMap<Height, Executed>) -> Self {
-        Self { own, agreed: BTreeMap::new(), ahead: BTreeMap::new(), differing: BTreeSet::new() }
+        Self {
+            own,
+            agreed: BTreeMap::new(),
+            ahead: BTreeMap::new(),
+            differing: BTreeSet::new(),
+        }
     }
 
     /// The quadruple that this node found at `height`, where it is still needed.
@@ -92,7 +97,13 @@ impl Agreement {
     fn majority(&self, me: Slot, own: Height, voters: &BTreeSet<Slot>) -> Height {
         let mut heights: Vec<Height> = voters
             .iter()
-            .map(|slot| if *slot == me { own } else { self.agreed.get(slot).copied().unwrap_or_default() })
+            .map(|slot| {
+                if *slot == me {
+                    own
+                } else {
+                    self.agreed.get(slot).copied().unwrap_or_default()
+                }
+            })
             .collect();
         heights.sort_unstable_by(|a, b| b.cmp(a));
         let quorum = voters.len() / 2;
@@ -112,15 +123,25 @@ mod tests {
     use super::*;
 
     fn quadruple(height: u64, byte: u8) -> Executed {
-        Executed { height: Height(height), state_digest: Hash::from_bytes([byte; 32]), ..Executed::default() }
+        Executed {
+            height: Height(height),
+            state_digest: Hash::from_bytes([byte; 32]),
+            ..Executed::default()
+        }
     }
 
     fn report(height: u64, byte: u8) -> Report {
-        Report { height: Height(height), digest: quadruple(height, byte).hash() }
+        Report {
+            height: Height(height),
+            digest: quadruple(height, byte).hash(),
+        }
     }
 
     fn three_voters() -> Configuration {
-        Configuration { voters: [Slot(1), Slot(2), Slot(3)].into(), ..Configuration::default() }
+        Configuration {
+            voters: [Slot(1), Slot(2), Slot(3)].into(),
+            ..Configuration::default()
+        }
     }
 
     fn executed_to(height: u64) -> Agreement {

@@ -70,22 +70,37 @@ impl Replica {
             }
             return;
         };
-        let busy = Rejection::Busy { retry_after_ms: RETRY_AFTER_MS };
+        let busy = Rejection::Busy {
+            retry_after_ms: RETRY_AFTER_MS,
+        };
         if let Some(unsettled) = self.waiting.all.get_mut(&id) {
             unsettled.tickets.push(ticket);
             return;
         }
         if self.waiting.all.len() >= WAITING_TRANSACTIONS {
-            out.push(Action::Reject { ticket, rejection: busy });
+            out.push(Action::Reject {
+                ticket,
+                rejection: busy,
+            });
             return;
         }
         let leads = self.role == Role::Leader;
         if leads && !self.leading.in_chain(&id) && self.pool.add(transaction.clone()) == Added::Full {
-            out.push(Action::Reject { ticket, rejection: busy });
+            out.push(Action::Reject {
+                ticket,
+                rejection: busy,
+            });
             return;
         }
         let sent = leads.then_some(now);
-        self.waiting.all.insert(id, Unsettled { transaction, tickets: vec![ticket], sent });
+        self.waiting.all.insert(
+            id,
+            Unsettled {
+                transaction,
+                tickets: vec![ticket],
+                sent,
+            },
+        );
         if !leads {
             self.waiting.outbox.push(id);
         }
@@ -107,8 +122,9 @@ impl Replica {
             }
             return;
         }
-        let Some((leader, session)) =
-            self.leader.and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
+        let Some((leader, session)) = self
+            .leader
+            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
         else {
             return;
         };
@@ -117,10 +133,18 @@ impl Replica {
         let mut send = |batch: &mut Vec<_>, size: &mut usize| {
             let frame = network::encode_frame(&PeerFrame::Forward(std::mem::take(batch)));
             *size = 0;
-            out.push(Action::Send { to: leader, session, class: Class::Log, frame, after: None });
+            out.push(Action::Send {
+                to: leader,
+                session,
+                class: Class::Log,
+                frame,
+                after: None,
+            });
         };
         for id in std::mem::take(&mut self.waiting.outbox) {
-            let Some(unsettled) = self.waiting.all.get_mut(&id) else { continue };
+            let Some(unsettled) = self.waiting.all.get_mut(&id) else {
+                continue;
+            };
             unsettled.sent = Some(now);
             size = size.saturating_add(unsettled.transaction.bytes().len());
             batch.push(serde_bytes::ByteBuf::from(unsettled.transaction.bytes().to_vec()));
@@ -139,13 +163,23 @@ impl Replica {
             return;
         }
         for (position, result) in (0_u32..).zip(&block.results) {
-            let Some(unsettled) = self.waiting.all.remove(&result.id) else { continue };
+            let Some(unsettled) = self.waiting.all.remove(&result.id) else {
+                continue;
+            };
             for ticket in unsettled.tickets {
                 out.push(if result.outcome == Outcome::Failed(Reason::Duplicate) {
                     Action::AnswerFromIndex { ticket, id: result.id }
                 } else {
-                    let version = Version { height: block.id.height, position };
-                    let receipt = Receipt { id: result.id, version, outcome: result.outcome, block: block.id.hash };
+                    let version = Version {
+                        height: block.id.height,
+                        position,
+                    };
+                    let receipt = Receipt {
+                        id: result.id,
+                        version,
+                        outcome: result.outcome,
+                        block: block.id.hash,
+                    };
                     Action::Answer { ticket, receipt }
                 });
             }
@@ -168,17 +202,26 @@ impl Replica {
                 expired.push(*id);
             } else if expires_at <= moment.wall {
                 overdue = Some(overdue.map_or(expires_at, |later| later.max(expires_at)));
-            } else if unsettled.sent.is_none_or(|sent| moment.now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS) {
+            } else if unsettled
+                .sent
+                .is_none_or(|sent| moment.now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
+            {
                 self.waiting.outbox.push(*id);
             }
         }
         for id in expired {
-            let Some(unsettled) = self.waiting.all.remove(&id) else { continue };
+            let Some(unsettled) = self.waiting.all.remove(&id) else {
+                continue;
+            };
             let expires_at = unsettled.transaction.body().expires_at;
-            let rejection = Rejection::Expired { expires_at, now: reached };
-            out.extend(
-                unsettled.tickets.into_iter().map(|ticket| Action::Reject { ticket, rejection: rejection.clone() }),
-            );
+            let rejection = Rejection::Expired {
+                expires_at,
+                now: reached,
+            };
+            out.extend(unsettled.tickets.into_iter().map(|ticket| Action::Reject {
+                ticket,
+                rejection: rejection.clone(),
+            }));
         }
         if let Some(time) = overdue {
             self.ask_for_block_at(time, out);
@@ -189,8 +232,9 @@ impl Replica {
     pub(super) fn ask_for_block_at(&mut self, time: TimeMs, out: &mut Vec<Action>) {
         if self.role == Role::Leader {
             self.leading.wait_for(time);
-        } else if let Some((leader, session)) =
-            self.leader.and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
+        } else if let Some((leader, session)) = self
+            .leader
+            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
         {
             out.push(frame(leader, session, &PeerFrame::Expire { time }));
         }

@@ -33,7 +33,8 @@ impl Clocks {
         let mut all: Vec<i64> = self.ahead.values().copied().chain([0]).collect();
         all.sort_unstable();
         let middle = all.len().saturating_sub(1) / 2;
-        all.get(middle).is_none_or(|median| median.saturating_abs() <= MAX_CLOCK_DEVIATION_MS)
+        all.get(middle)
+            .is_none_or(|median| median.saturating_abs() <= MAX_CLOCK_DEVIATION_MS)
     }
 }
 

@@ -18,6 +18,7 @@ pub struct Ticket(pub u64);
 
 /// What happened.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "a variant's line says what its fields are")]
 pub enum Event {
     /// Time passed.
     Tick,
@@ -26,15 +27,26 @@ pub enum Event {
     /// A session ended.
     PeerDown { peer: Slot, session: SessionId },
     /// A message whose signatures and chain rules were found good.
-    Engine { from: Slot, session: SessionId, message: Message<ChainBlock> },
+    Engine {
+        from: Slot,
+        session: SessionId,
+        message: Message<ChainBlock>,
+    },
     /// A peer sent a block or a vote that no honest node makes.
     Faulty { from: Slot },
     /// A transaction to order; with a ticket where a client of this node waits for it.
-    Submit { ticket: Option<Ticket>, transaction: VerifiedTransaction },
+    Submit {
+        ticket: Option<Ticket>,
+        transaction: VerifiedTransaction,
+    },
     /// A client wants to read what is committed now.
     Read { ticket: Ticket },
     /// A follower wants to.
-    ReadIndex { from: Slot, session: SessionId, number: u64 },
+    ReadIndex {
+        from: Slot,
+        session: SessionId,
+        number: u64,
+    },
     /// The leader's answer to this node's question.
     ReadHeight { number: u64, height: Option<Height> },
     /// A peer's clock.
@@ -46,7 +58,11 @@ pub enum Event {
     /// The write failed.
     PersistFailed { seq: PersistSeq },
     /// Blocks from the store.
-    Loaded { fetch: FetchId, previous: BlockId, blocks: Vec<ChainBlock> },
+    Loaded {
+        fetch: FetchId,
+        previous: BlockId,
+        blocks: Vec<ChainBlock>,
+    },
     /// A block was executed.
     Executed(ExecutedBlock),
     /// The node shall stop: hand over if it leads.
@@ -68,15 +84,31 @@ pub struct ExecutedBlock {
 
 /// What to do.
 #[derive(Debug)]
+#[expect(missing_docs, reason = "a variant's line says what its fields are")]
 pub enum Action {
     /// Write to the log, in order.
-    Persist { seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool },
+    Persist {
+        seq: PersistSeq,
+        operations: Vec<LogOperation<ChainBlock>>,
+        sync: bool,
+    },
     /// Send an encoded frame once `after` is durable.
-    Send { to: Slot, session: SessionId, class: Class, frame: Bytes, after: Option<PersistSeq> },
+    Send {
+        to: Slot,
+        session: SessionId,
+        class: Class,
+        frame: Bytes,
+        after: Option<PersistSeq>,
+    },
     /// Execute the block of this height; where it is not given it is in the store.
     Execute { height: Height, block: Option<Block> },
     /// Read blocks from the store.
-    Fetch { fetch: FetchId, first: Height, last: Height, max_bytes: u64 },
+    Fetch {
+        fetch: FetchId,
+        first: Height,
+        last: Height,
+        max_bytes: u64,
+    },
     /// The transaction was executed.
     Answer { ticket: Ticket, receipt: Receipt },
     /// It was executed before: look its first position up in the index.

@@ -101,7 +101,10 @@ impl Replica {
     pub(super) fn retry_held(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
         while let Some((from, session, append)) = self.held.pop() {
             if let Some(first) = append.blocks.first() {
-                if matches!(self.judge(moment, &append, first, self.executed_of(&append.previous)), Verdict::Wait) {
+                if matches!(
+                    self.judge(moment, &append, first, self.executed_of(&append.previous)),
+                    Verdict::Wait
+                ) {
                     self.held.put_back(append);
                     return;
                 }
@@ -147,7 +150,11 @@ impl Replica {
         self.receive(moment, from, session, prefix, out);
         match stopped_by {
             Verdict::Pass | Verdict::Early => None,
-            Verdict::Wait => Some(Append { previous: last, blocks: rest, ..append }),
+            Verdict::Wait => Some(Append {
+                previous: last,
+                blocks: rest,
+                ..append
+            }),
             Verdict::Differs => {
                 tracing::error!(leader = %from, "the leader names another result of execution than was found here");
                 self.feed(moment, Input::Distrust { leader: from }, out);
@@ -205,13 +212,25 @@ impl Replica {
         append: Append<ChainBlock>,
         out: &mut Vec<Action>,
     ) {
-        self.feed(moment, Input::Receive { from, session, message: Message::Append(append) }, out);
+        self.feed(
+            moment,
+            Input::Receive {
+                from,
+                session,
+                message: Message::Append(append),
+            },
+            out,
+        );
     }
 }
 
 /// The append without its blocks: says that the leader is there, and no more.
 fn contact(append: &Append<ChainBlock>) -> Append<ChainBlock> {
-    Append { blocks: Vec::new(), commit: clip(append.commit, append.previous), ..append.clone() }
+    Append {
+        blocks: Vec::new(),
+        commit: clip(append.commit, append.previous),
+        ..append.clone()
+    }
 }
 
 /// The leader's commit as far as `last`, the end of what passes, reaches: an ancestor of a committed block is committed.

@@ -100,7 +100,9 @@ impl Replica {
         out: &mut Vec<Action>,
     ) {
         let Some(proposal) = self.engine.proposal() else {
-            out.push(Action::Halt("the engine elected this node and has no place for a block".to_owned()));
+            out.push(Action::Halt(
+                "the engine elected this node and has no place for a block".to_owned(),
+            ));
             return;
         };
         let mut entries = vec![self.vote(&VoteStatement {
@@ -111,7 +113,12 @@ impl Replica {
             voter: self.slot,
             last: proposal.parent,
         })];
-        entries.extend(votes.iter().filter_map(|(_, signature)| vote_entries(signature)).flatten());
+        entries.extend(
+            votes
+                .iter()
+                .filter_map(|(_, signature)| vote_entries(signature))
+                .flatten(),
+        );
         entries.sort_unstable_by_key(|entry| (entry.slot, entry.outgoing));
         entries.dedup_by_key(|entry| (entry.slot, entry.outgoing));
         self.remember_chain();
@@ -125,7 +132,9 @@ impl Replica {
         let mut height = self.agreement.executed().next();
         while height <= self.tip.id().height {
             if let Some(block) = self.engine.block(height) {
-                self.leading.in_chain.extend(block.block().transactions().iter().map(|tx| tx.id()));
+                self.leading
+                    .in_chain
+                    .extend(block.block().transactions().iter().map(|tx| tx.id()));
             }
             height = height.next();
         }
@@ -151,7 +160,11 @@ impl Replica {
     }
 
     fn vote(&self, statement: &VoteStatement) -> SignatureEntry {
-        SignatureEntry { slot: statement.voter, outgoing: false, signature: self.key.sign(&statement.hash()) }
+        SignatureEntry {
+            slot: statement.voter,
+            outgoing: false,
+            signature: self.key.sign(&statement.hash()),
+        }
     }
 
     /// Cuts as many blocks as may be cut now.
@@ -163,8 +176,9 @@ impl Replica {
             }
             let time = moment.wall.max(self.tip.header().time);
             let leading = &self.leading;
-            let taken =
-                self.pool.take(time, MAX_BLOCK_TRANSACTIONS, BLOCK_CUT_BYTES, |id| leading.in_chain(id));
+            let taken = self
+                .pool
+                .take(time, MAX_BLOCK_TRANSACTIONS, BLOCK_CUT_BYTES, |id| leading.in_chain(id));
             if taken.is_empty() && !self.empty_block_is_due(moment) {
                 return;
             }
@@ -194,7 +208,11 @@ impl Replica {
 
     fn empty_block_is_due(&self, moment: &Moment<'_>) -> bool {
         let tip = self.tip.header();
-        if self.leading.expiry.is_some_and(|expiry| expiry <= moment.wall && tip.time < expiry) {
+        if self
+            .leading
+            .expiry
+            .is_some_and(|expiry| expiry <= moment.wall && tip.time < expiry)
+        {
             return true;
         }
         let idle = moment.now.0.saturating_sub(self.leading.cut_at.0) >= IDLE_NAMING_MS;
@@ -227,7 +245,10 @@ impl Replica {
         term: quipu_crypto::id::Term,
         items: Items,
     ) -> Result<ChainBlock, String> {
-        let body = Body { items, certificate: None };
+        let body = Body {
+            items,
+            certificate: None,
+        };
         let time = moment.wall.max(self.tip.header().time);
         let header = self.tip.next(term, time, self.slot, self.name_executed(), &body);
         let block: Block = rules::seal(header, body, &self.key).map_err(|error| error.to_string())?;
@@ -239,7 +260,6 @@ impl Replica {
 /// The entries of a vote as they travel, where they are well-formed.
 #[must_use]
 pub(crate) fn vote_entries(signature: &VoteSignature) -> Option<Vec<SignatureEntry>> {
-    let entries: Vec<SignatureEntry> =
-        quipu_ledger::codec::decode(&signature.0, VoteSignature::MAX_BYTES).ok()?;
+    let entries: Vec<SignatureEntry> = quipu_ledger::codec::decode(&signature.0, VoteSignature::MAX_BYTES).ok()?;
     (entries.len() <= MAX_SIGNATURE_ENTRIES).then_some(entries)
 }

@@ -17,7 +17,11 @@ use crate::peer_protocol::PeerFrame;
 #[derive(Clone, Copy, Debug)]
 enum Asker {
     Client(Ticket),
-    Peer { slot: Slot, session: SessionId, number: u64 },
+    Peer {
+        slot: Slot,
+        session: SessionId,
+        number: u64,
+    },
 }
 
 /// Reads under way.
@@ -41,14 +45,20 @@ impl Reads {
     }
 
     fn len(&self) -> usize {
-        self.confirming.len().saturating_add(self.asked.len()).saturating_add(self.homeless.len())
+        self.confirming
+            .len()
+            .saturating_add(self.asked.len())
+            .saturating_add(self.homeless.len())
     }
 }
 
 impl Replica {
     pub(super) fn read(&mut self, moment: &mut Moment<'_>, ticket: Ticket, out: &mut Vec<Action>) {
         if self.reads.len() >= WAITING_READS {
-            out.push(Action::ReadNow { ticket, confirmed: false });
+            out.push(Action::ReadNow {
+                ticket,
+                confirmed: false,
+            });
             return;
         }
         self.route_read(moment, ticket, moment.now, out);
@@ -58,10 +68,18 @@ impl Replica {
         let number = self.reads.number();
         if self.role == Role::Leader {
             self.reads.confirming.insert(number, (Asker::Client(ticket), since));
-            self.feed(moment, Input::Read { ticket: ReadTicket(number) }, out);
+            self.feed(
+                moment,
+                Input::Read {
+                    ticket: ReadTicket(number),
+                },
+                out,
+            );
             return;
         }
-        let session = self.leader.and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)));
+        let session = self
+            .leader
+            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)));
         match session {
             Some((leader, session)) => {
                 self.reads.asked.insert(number, (ticket, since));
@@ -84,13 +102,23 @@ impl Replica {
             return;
         }
         let own = self.reads.number();
-        self.reads.confirming.insert(own, (Asker::Peer { slot, session, number }, moment.now));
-        self.feed(moment, Input::Read { ticket: ReadTicket(own) }, out);
+        self.reads
+            .confirming
+            .insert(own, (Asker::Peer { slot, session, number }, moment.now));
+        self.feed(
+            moment,
+            Input::Read {
+                ticket: ReadTicket(own),
+            },
+            out,
+        );
     }
 
     /// The engine confirmed a read, or lost it.
     pub(super) fn read_ready(&mut self, ticket: ReadTicket, height: Option<Height>, out: &mut Vec<Action>) {
-        let Some((asker, since)) = self.reads.confirming.remove(&ticket.0) else { return };
+        let Some((asker, since)) = self.reads.confirming.remove(&ticket.0) else {
+            return;
+        };
         match asker {
             Asker::Peer { slot, session, number } => {
                 out.push(frame(slot, session, &PeerFrame::ReadHeight { number, height }));
@@ -108,7 +136,10 @@ impl Replica {
 
     fn settle(&mut self, ticket: Ticket, since: Tick, height: Option<Height>, out: &mut Vec<Action>) {
         match height {
-            Some(height) if height <= self.agreement.executed() => out.push(Action::ReadNow { ticket, confirmed: true }),
+            Some(height) if height <= self.agreement.executed() => out.push(Action::ReadNow {
+                ticket,
+                confirmed: true,
+            }),
             Some(height) => self.reads.confirmed.entry(height).or_default().push(ticket),
             None => self.reads.homeless.push((ticket, since)),
         }
@@ -118,17 +149,40 @@ impl Replica {
     pub(super) fn reads_executed(&mut self, height: Height, out: &mut Vec<Action>) {
         let later = self.reads.confirmed.split_off(&height.next());
         let due = std::mem::replace(&mut self.reads.confirmed, later);
-        out.extend(due.into_values().flatten().map(|ticket| Action::ReadNow { ticket, confirmed: true }));
+        out.extend(due.into_values().flatten().map(|ticket| Action::ReadNow {
+            ticket,
+            confirmed: true,
+        }));
     }
 
     /// Tries those without a leader again; gives up on those that waited too long.
     pub(super) fn expire_reads(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
-        let late = |since: Tick| moment.now.0.saturating_sub(since.0) >= READ_WAIT_MS;
-        let give_up = |ticket| Action::ReadNow { ticket, confirmed: false };
-        let asked: Vec<u64> = self.reads.asked.iter().filter(|(_, (_, since))| late(*since)).map(|(n, _)| *n).collect();
-        out.extend(asked.iter().filter_map(|number| self.reads.asked.remove(number)).map(|(ticket, _)| give_up(ticket)));
-        let confirming: Vec<u64> =
-            self.reads.confirming.iter().filter(|(_, (_, since))| late(*since)).map(|(n, _)| *n).collect();
+        let now = moment.now.0;
+        let late = move |since: Tick| now.saturating_sub(since.0) >= READ_WAIT_MS;
+        let give_up = |ticket| Action::ReadNow {
+            ticket,
+            confirmed: false,
+        };
+        let asked: Vec<u64> = self
+            .reads
+            .asked
+            .iter()
+            .filter(|(_, (_, since))| late(*since))
+            .map(|(n, _)| *n)
+            .collect();
+        out.extend(
+            asked
+                .iter()
+                .filter_map(|number| self.reads.asked.remove(number))
+                .map(|(ticket, _)| give_up(ticket)),
+        );
+        let confirming: Vec<u64> = self
+            .reads
+            .confirming
+            .iter()
+            .filter(|(_, (_, since))| late(*since))
+            .map(|(n, _)| *n)
+            .collect();
         for number in confirming {
             if let Some((Asker::Client(ticket), _)) = self.reads.confirming.remove(&number) {
                 out.push(give_up(ticket));

@@ -46,16 +46,26 @@ pub(super) fn read(
 ) -> Result<Restart, String> {
     let failed = |error: StoreError| error.to_string();
     // What is executed was committed, also where the hint on the disk is older.
-    let committed = store.commit_hint().map_err(failed)?.max(executed.height).min(store.tip().height);
+    let committed = store
+        .commit_hint()
+        .map_err(failed)?
+        .max(executed.height)
+        .min(store.tip().height);
     let base = Arc::new(chain_tip(store, committed)?);
     let blocks = blocks_above(store, &base)?;
-    let tip = blocks.last().and_then(ChainBlock::tip).map_or_else(|| Arc::clone(&base), Arc::clone);
+    let tip = blocks
+        .last()
+        .and_then(ChainBlock::tip)
+        .map_or_else(|| Arc::clone(&base), Arc::clone);
     let vote = store.vote().map_err(failed)?;
     let restored = Restored {
         slot: node.slot,
         incarnation: node.incarnation,
         start,
-        vote: VoteRecord { term: vote.term, voted_for: vote.voted_for },
+        vote: VoteRecord {
+            term: vote.term,
+            voted_for: vote.voted_for,
+        },
         terms: store.terms().map_err(failed)?,
         base: base.id(),
         blocks: blocks.clone(),
@@ -64,17 +74,24 @@ pub(super) fn read(
         promises: promises(store).map_err(failed)?,
     };
     let engine = Raft::new(ENGINE_SETTINGS, restored, RaftRules, now, &mut SystemEntropy);
-    let header = store.header(executed.height).map_err(failed)?.ok_or("the executed block is missing")?;
+    let header = store
+        .header(executed.height)
+        .map_err(failed)?
+        .ok_or("the executed block is missing")?;
     let beginning = Beginning {
         slot: node.slot,
-        key: SecretKey::from_seed(*key.seed()),
+        key: key.clone(),
         engine: Box::new(engine),
         last_transactions: last_transactions(store, &tip).map_err(failed)?,
         tip,
         executed: quadruples(store, base.header().executed.height, executed).map_err(failed)?,
         executed_time: header.time,
     };
-    Ok(Restart { beginning, base, blocks })
+    Ok(Restart {
+        beginning,
+        base,
+        blocks,
+    })
 }
 
 /// The chain up to `height`, from the stored headers.
@@ -83,7 +100,10 @@ fn chain_tip(store: &Store, height: Height) -> Result<ChainTip, String> {
     let header = store.header(height).map_err(failed)?.ok_or("a header is missing")?;
     let id = store.block_id(height).map_err(failed)?.ok_or("a header is missing")?;
     let frontier = store.frontier_to(height).map_err(failed)?;
-    let in_force: Block = store.block(header.membership).map_err(failed)?.ok_or("the membership block is missing")?;
+    let in_force: Block = store
+        .block(header.membership)
+        .map_err(failed)?
+        .ok_or("the membership block is missing")?;
     ChainTip::restore(header, id.hash, frontier, &in_force).map_err(|fault| fault.to_string())
 }
 
@@ -92,7 +112,10 @@ fn blocks_above(store: &Store, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, 
     let mut tip = Arc::clone(base);
     while tip.id().height < store.tip().height {
         let height = tip.id().height.next();
-        let block = store.block(height).map_err(|error| error.to_string())?.ok_or("a block is missing")?;
+        let block = store
+            .block(height)
+            .map_err(|error| error.to_string())?
+            .ok_or("a block is missing")?;
         let next = tip.check(&block).map_err(|fault| format!("block {height}: {fault}"))?;
         tip = Arc::new(next);
         blocks.push(ChainBlock::new(block, Arc::clone(&tip)));
@@ -102,7 +125,7 @@ fn blocks_above(store: &Store, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, 
 
 fn promises(store: &Store) -> Result<BTreeMap<quipu_crypto::id::Slot, Promise>, StoreError> {
     let kept = store.promises()?;
-    let promise = |kept: quipu_ledger::store::PromiseRecord| Promise {
+    let promise = |kept: quipu_ledger::store::record::PromiseRecord| Promise {
         start: kept.start,
         vote: kept.vote,
         accepted: kept.accepted,
