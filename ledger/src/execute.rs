@@ -6,16 +6,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use quipu_crypto::hash::{Context, Hash};
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{Height, TimeMs, TransactionId};
 use quipu_crypto::lattice::LatticeHash;
-use quipu_crypto::merkle;
 
 use crate::block::{Block, Executed};
 use crate::limits::REPLAY_PURGE_STEP_MS;
 use crate::membership::Membership;
 use crate::operation::{Condition, Operation, Version};
-use crate::result::{Outcome, Reason, TransactionResult};
+use crate::result::{Outcome, Reason, TransactionResult, results_chain};
 use crate::state::{self, StateKey, StoredRef, StoredValue};
 use crate::transaction::{SignedTransaction, TransactionBody};
 
@@ -105,22 +104,6 @@ pub const fn replay_boundary(time: TimeMs) -> TimeMs {
     }
 }
 
-/// Merkle root over the results, bound to nothing.
-#[must_use]
-pub fn results_root(results: &[TransactionResult]) -> Hash {
-    let leaves: Vec<Hash> = results.iter().map(TransactionResult::leaf).collect();
-    merkle::root(&leaves)
-}
-
-/// The next link of the results chain: the hash of the link before, the count (8 bytes, little-endian) and the root.
-#[must_use]
-pub fn results_link(previous: &Hash, results: &[TransactionResult]) -> Hash {
-    let count = u64::try_from(results.len()).unwrap_or(u64::MAX);
-    let root = results_root(results);
-    let parts: [&[u8]; 3] = [previous.as_bytes(), &count.to_le_bytes(), root.as_bytes()];
-    Hash::of(Context::ResultsChain, &parts)
-}
-
 /// What is known of the chain after executing it up to a height: the quadruple, and the sum behind its state digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -131,16 +114,11 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// After block 0: an empty state, and the first link of the results chain, on 32 zero bytes.
+    /// After block 0.
     #[must_use]
     pub fn genesis() -> Self {
         let lattice = LatticeHash::new();
-        let executed = Executed {
-            height: Height::ZERO,
-            state_digest: lattice.digest(),
-            results_chain: results_link(&Hash::ZERO, &[]),
-            state_root: Hash::ZERO,
-        };
+        let executed = Executed::genesis();
         Self { executed, lattice }
     }
 
@@ -160,7 +138,7 @@ impl Progress {
         let executed = Executed {
             height: self.executed.height.next(),
             state_digest,
-            results_chain: results_link(&self.executed.results_chain, &effects.results),
+            results_chain: results_chain(&self.executed.results_chain, &effects.results),
             state_root: Hash::ZERO,
         };
         Self { executed, lattice }

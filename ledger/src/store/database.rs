@@ -26,9 +26,6 @@ pub(super) struct Database {
     db: DB,
     dir: PathBuf,
     writable: bool,
-    /// Lets every write fail from the one on that this many precede.
-    #[cfg(test)]
-    pub(super) writes_until_failure: std::sync::atomic::AtomicU64,
 }
 
 /// How to open.
@@ -66,8 +63,6 @@ impl Database {
             db,
             dir: dir.to_owned(),
             writable: !matches!(mode, Mode::Read(_)),
-            #[cfg(test)]
-            writes_until_failure: std::sync::atomic::AtomicU64::new(u64::MAX),
         })
     }
 
@@ -127,8 +122,6 @@ impl Database {
         if !self.writable {
             return Err(StoreError::ReadOnly);
         }
-        #[cfg(test)]
-        self.count_down()?;
         let mut how = WriteOptions::default();
         how.set_sync(durability == Durability::Synced);
         how.disable_wal(durability == Durability::Derived);
@@ -140,19 +133,6 @@ impl Database {
         let families: Result<Vec<&ColumnFamily>, StoreError> =
             Family::ALL.into_iter().map(|family| self.family(family)).collect();
         Ok(self.db.flush_cfs_opt(&families?, &rocksdb::FlushOptions::default())?)
-    }
-
-    #[cfg(test)]
-    fn count_down(&self) -> Result<(), StoreError> {
-        use std::sync::atomic::Ordering;
-        let counter = &self.writes_until_failure;
-        if counter.load(Ordering::SeqCst) == 0 {
-            return Err(StoreError::Database("a write failed on purpose".to_owned()));
-        }
-        if counter.load(Ordering::SeqCst) != u64::MAX {
-            counter.fetch_sub(1, Ordering::SeqCst);
-        }
-        Ok(())
     }
 }
 

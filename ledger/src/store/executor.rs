@@ -223,6 +223,7 @@ impl Drop for Executor {
 impl Store {
     /// Writes what follows from a height.
     fn write_derived(&self, batch: WriteBatch, executed: Height) -> Result<(), StoreError> {
+        self.check_writable()?;
         let written = self.0.database.write(batch, Durability::Derived);
         written.map_err(|error| self.poison(error))?;
         self.position().executed = executed;

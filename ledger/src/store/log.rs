@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
-use quipu_crypto::merkle::{self, Frontier};
+use quipu_crypto::merkle::Frontier;
 use rocksdb::WriteBatch;
 
 use super::database::{Database, Durability};
@@ -21,6 +21,7 @@ use crate::block::{Block, Header};
 use crate::certificate::Certificate;
 use crate::codec;
 use crate::limits::{MAX_BLOCK_BYTES, MAX_HEADER_BYTES};
+use crate::rules;
 
 /// One change of the log or of what the node promises.
 #[derive(Clone, Debug)]
@@ -348,7 +349,7 @@ impl Store {
         Ok(promises)
     }
 
-    /// The Merkle frontier over the hashes of blocks 0 up to the tip: its root is the `chain_root` of the next header.
+    /// The Merkle frontier over blocks 0 up to the tip, as [`rules::ChainTip::restore`] takes it.
     ///
     /// # Errors
     /// Where a header or the stored frontier is damaged.
@@ -377,7 +378,7 @@ impl Store {
 
 /// Appends a block's hash to the tree under `chain_root`.
 pub(super) fn push(frontier: &mut Frontier, hash: &Hash) {
-    frontier.push(merkle::leaf(Context::ChainLeaf, hash.as_bytes()));
+    frontier.push(rules::chain_leaf(hash));
 }
 
 fn check_next(block: &Block, tip: BlockId) -> Result<(), StoreError> {
