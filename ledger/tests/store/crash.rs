@@ -99,8 +99,8 @@ fn child_that_is_killed() {
         }
         store.write_log(&append(&blocks[first..=last]), true).unwrap();
         println!("durable {last}");
-        for height in number(executor.executed().height) + 1..=last {
-            executor.execute(&blocks[height], &membership).unwrap();
+        for block in &blocks[number(executor.executed().height) + 1..=last] {
+            executor.execute(block, &membership).unwrap();
         }
     }
     println!("done");
@@ -204,8 +204,8 @@ fn a_failed_write_poisons_and_what_came_before_it_is_safe() {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && text.contains("poisoned"), "{text}\n{errors}");
-    let durable = text.lines().filter_map(|line| line.strip_prefix("durable "));
-    let durable: usize = durable.last().unwrap().parse().unwrap();
+    let mut durable = text.lines().rev().filter_map(|line| line.strip_prefix("durable "));
+    let durable: usize = durable.next().unwrap().parse().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let tip = number(store.tip().height);
     assert!(tip >= durable);

@@ -28,7 +28,7 @@ fn chain() -> Vec<Block> {
 
 fn raw(dir: &Path) -> rocksdb::DB {
     let settings = rocksdb::Options::default();
-    rocksdb::DB::open_cf(&settings, dir, Family::ALL.map(|family| family.name())).unwrap()
+    rocksdb::DB::open_cf(&settings, dir, Family::ALL.map(Family::name)).unwrap()
 }
 
 /// The damage of block 3 after `change` to the raw database.

@@ -5,7 +5,7 @@ use quipu_crypto::id::{Height, Incarnation, NetworkId};
 use quipu_ledger::limits::REPLAY_PURGE_STEP_MS;
 use quipu_ledger::operation::Namespace;
 use quipu_ledger::rules;
-use quipu_ledger::store::{Executor, Store, StoreError};
+use quipu_ledger::store::{Executor, Store, StoreError, record};
 
 use crate::model::{self, Model};
 use crate::network::{self, put};
@@ -196,7 +196,7 @@ fn an_executor_refuses_what_does_not_belong_together() {
     drop(Executor::open(&store).unwrap());
     drop(store);
     let settings = rocksdb::Options::default();
-    let families = quipu_ledger::store::record::Family::ALL.map(|family| family.name());
+    let families = record::Family::ALL.map(record::Family::name);
     let raw = rocksdb::DB::open_cf(&settings, dir.path(), families).unwrap();
     raw.put_cf(raw.cf_handle("meta").unwrap(), "lattice", [1; 2048])
         .unwrap();

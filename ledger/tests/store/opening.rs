@@ -54,7 +54,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 
 fn raw(dir: &Path) -> rocksdb::DB {
     let settings = rocksdb::Options::default();
-    rocksdb::DB::open_cf(&settings, dir, Family::ALL.map(|family| family.name())).unwrap()
+    rocksdb::DB::open_cf(&settings, dir, Family::ALL.map(Family::name)).unwrap()
 }
 
 #[test]
