@@ -88,7 +88,7 @@ impl GenesisDocument {
     pub fn parse(text: &str) -> Result<Self, Findings> {
         let mut findings = Collector::default();
         let mut top = Fields::new(Place::top(), fields::parse(text)?, &mut findings);
-        top.format();
+        top.format()?;
         let document = Self {
             name: top
                 .text("name", "name = \"...\", what the network is called", |name| {
@@ -145,6 +145,17 @@ impl GenesisDocument {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         rules::check(self)
+    }
+
+    /// A document that presents `genesis`, not yet signed.
+    #[must_use]
+    pub fn of(genesis: &Genesis) -> Self {
+        Self {
+            name: genesis.name().to_owned(),
+            time: genesis.time(),
+            membership: genesis.membership().clone(),
+            approvals: Vec::new(),
+        }
     }
 
     /// The genesis that this document presents, signed or not.

@@ -5,6 +5,7 @@
 
 use toml::{Table, Value};
 
+use crate::document::FORMAT;
 use crate::finding::{Collector, Finding, Findings, Place, Problem};
 
 /// Parses `text` as TOML.
@@ -161,13 +162,23 @@ impl<'a> Fields<'a> {
         texts
     }
 
-    /// The format, which must be 1.
-    pub(crate) fn format(&mut self) {
+    /// The format, which must be the one that is read here.
+    ///
+    /// An unknown one is the only finding of its file: nothing else in it can be judged.
+    pub(crate) fn format(&mut self) -> Result<(), Findings> {
         match self.take("format", "format = 1") {
-            Some(Value::Integer(1)) | None => {}
-            Some(Value::Integer(other)) => self.find("format", Problem::UnknownFormat(other)),
+            Some(Value::Integer(number)) if number != i64::from(FORMAT) => {
+                let place = self.place.field("format");
+                return Err(Finding {
+                    place,
+                    problem: Problem::UnknownFormat(number),
+                }
+                .into());
+            }
+            Some(Value::Integer(_)) | None => {}
             Some(other) => self.wrong_type("format", &other, "the number 1"),
         }
+        Ok(())
     }
 
     /// A table that stands once; an empty one where it is missing.

@@ -295,7 +295,7 @@ impl Findings {
     ///
     /// # Errors
     /// The findings where there are any.
-    pub fn none_or<T>(findings: Vec<Finding>, value: T) -> Result<T, Self> {
+    pub(crate) fn none_or<T>(findings: Vec<Finding>, value: T) -> Result<T, Self> {
         if findings.is_empty() {
             Ok(value)
         } else {

@@ -10,8 +10,8 @@
 //! 2. each organisation puts its administrator's public key, its members and its nodes into an [`OrganisationFile`];
 //! 3. someone, anyone, assembles the files: [`ceremony::assemble`]. The same files yield the same genesis;
 //! 4. each organisation reads the result and signs the network id: [`ceremony::sign`];
-//! 5. [`ceremony::check`] says exactly what is missing or wrong, all of it; [`ceremony::read_complete`] is how a node or
-//!    an auditor takes a genesis, and refuses one that is not sound and signed by every organisation.
+//! 5. [`ceremony::check`] says exactly what is missing or wrong, all of it; [`ceremony::read_complete`] is how a node
+//!    or an auditor takes a genesis: it refuses one that is not sound and signed by every organisation.
 //!
 //! | module | keeps |
 //! | --- | --- |

@@ -58,7 +58,7 @@ impl NodeFile {
     pub fn parse(text: &str) -> Result<Self, Findings> {
         let mut findings = Collector::default();
         let mut top = Fields::new(Place::top(), fields::parse(text)?, &mut findings);
-        top.format();
+        top.format()?;
         let file = Self::identity(&mut top);
         top.finish();
         findings.add_elsewhere(file.check());
@@ -158,7 +158,7 @@ impl OrganisationFile {
     pub fn parse(text: &str) -> Result<Self, Findings> {
         let mut findings = Collector::default();
         let mut top = Fields::new(Place::top(), fields::parse(text)?, &mut findings);
-        top.format();
+        top.format()?;
         let name = entries::name(&mut top);
         let file = Self {
             key: entries::key(&mut top),

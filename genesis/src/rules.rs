@@ -79,8 +79,14 @@ impl Rules {
         }
     }
 
+    /// Whether `name` is no organisation. Where there is none at all, that is the one finding, and not one for each
+    /// who refers to one.
+    fn is_unknown(&self, name: &str) -> bool {
+        !self.organisations.is_empty() && !self.organisations.contains(name)
+    }
+
     fn organisation(&mut self, place: &Place, name: &str) {
-        if !self.organisations.contains(name) {
+        if self.is_unknown(name) {
             let missing = "there is no [[organisation]] of that name";
             let problem = Problem::Unresolved {
                 kind: "organisation",
@@ -116,8 +122,9 @@ impl Rules {
         let place = Place::table("parameters");
         let (least, most) = MAX_LIFETIME_RANGE_MS.into_inner();
         self.range(place.field("max_lifetime"), parameters.max_lifetime_ms, least, most);
-        // At least one, and so many that all organisations together can still change something.
-        let most = u64::try_from(organisations).unwrap_or(u64::MAX).max(1);
+        // At least one, and not more than could ever sign.
+        let most = if organisations == 0 { usize::MAX } else { organisations };
+        let most = u64::try_from(most).unwrap_or(u64::MAX);
         self.range(place.field("approvals"), u64::from(parameters.approvals), 1, most);
     }
 
@@ -195,7 +202,7 @@ impl Rules {
                 }
                 let (kind, name, missing) = match grant {
                     Grant::Role(name) if !roles.contains(name) => ("role", name, "no member has that role"),
-                    Grant::Organisation(name) if !self.organisations.contains(name) => {
+                    Grant::Organisation(name) if self.is_unknown(name) => {
                         ("organisation", name, "there is no [[organisation]] of that name")
                     }
                     Grant::Member(name) if !named.contains(name) => {

@@ -44,7 +44,9 @@ pub fn write_time(time: TimeMs) -> String {
 /// Reads RFC 3339 with an offset, or milliseconds since 1970.
 pub(crate) fn read_time(text: &str) -> Result<TimeMs, Problem> {
     let expected = "a time after 1970 in RFC 3339 to the millisecond, like \"2026-11-23T12:00:00Z\"";
-    if let Ok(ms) = text.parse::<u64>() {
+    if text.bytes().all(|byte| byte.is_ascii_digit())
+        && let Ok(ms) = text.parse()
+    {
         return Ok(TimeMs(ms));
     }
     let timestamp: Timestamp = text.parse().map_err(|_| unreadable(text, expected))?;
@@ -224,15 +226,164 @@ pub fn check_address(address: &str) -> Result<(), Problem> {
     }
 }
 
-/// Letters, digits and inner hyphens in labels of 1 to 63, at most 253 in all (RFC 1123, section 2.1).
+/// Letters, digits and inner hyphens in labels of 1 to 63, at most 253 in all (RFC 1123, section 2.1). Underscores
+/// pass too: names of containers have them.
 fn is_domain(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
                 .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte))
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
     host.len() <= 253 && host.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_crypto::id::TimeMs;
+    use quipu_ledger::membership::Grant;
+
+    use super::{check_address, read_grant, read_lifetime, read_time, write_grant, write_lifetime, write_time};
+    use crate::finding::Problem;
+
+    #[test]
+    fn addresses_are_a_host_and_a_port() {
+        for good in [
+            "localhost:1",
+            "ledger.example.org:65535",
+            "node_1:7400",
+            "3com.example:7400",
+            "10.0.0.1:7400",
+            "127.0.0.1:7400",
+            "[::1]:7400",
+            "[2001:db8::1]:7400",
+        ] {
+            assert_eq!(check_address(good), Ok(()), "{good}");
+        }
+        let long = format!("{}:7400", ["a".repeat(60).as_str(); 5].join("."));
+        for bad in [
+            "",
+            ":",
+            ":7400",
+            "host",
+            "host:",
+            "host:0",
+            "host:07400",
+            "host:+7400",
+            "host:65536",
+            "host:7400 ",
+            " host:7400",
+            "a..b:7400",
+            "-a:7400",
+            "a-:7400",
+            "Host:7400",
+            "höst:7400",
+            "user@host:7400",
+            "10.0.0:7400",
+            "10.0.0.256:7400",
+            "::1:7400",
+            "[::1:7400",
+            "[host]:7400",
+            "[fe80::1%eth0]:7400",
+            &long,
+        ] {
+            assert!(matches!(check_address(bad), Err(Problem::Unreadable { .. })), "{bad}");
+        }
+        for unreachable in ["0.0.0.0:7400", "[::]:7400"] {
+            assert!(
+                matches!(check_address(unreachable), Err(Problem::Unreachable(_))),
+                "{unreachable}"
+            );
+        }
+    }
+
+    #[test]
+    fn lifetimes_have_a_unit() {
+        for (text, ms) in [
+            ("0ms", 0),
+            ("1ms", 1),
+            ("1500ms", 1_500),
+            ("90s", 90_000),
+            ("10min", 600_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(read_lifetime(text), Ok(ms), "{text}");
+            assert_eq!(write_lifetime(ms), text);
+        }
+        assert_eq!(read_lifetime("10 min"), Ok(600_000));
+        assert_eq!(read_lifetime("60000"), Ok(60_000));
+        assert_eq!(write_lifetime(u64::MAX), format!("{}ms", u64::MAX));
+        for bad in [
+            "",
+            "min",
+            "-1s",
+            "1.5h",
+            "1h 30min",
+            "10m",
+            "1s ",
+            "1é",
+            "213503982335d",
+            "18446744073709551616",
+        ] {
+            assert!(read_lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_exact_to_the_millisecond() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2026-11-23T12:00:00Z", 1_795_435_200_000),
+            ("2026-11-23T12:00:00.001Z", 1_795_435_200_001),
+        ] {
+            assert_eq!(read_time(text), Ok(TimeMs(ms)), "{text}");
+            assert_eq!(write_time(TimeMs(ms)), text);
+        }
+        assert_eq!(write_time(TimeMs::MAX), u64::MAX.to_string());
+        assert_eq!(read_time(&u64::MAX.to_string()), Ok(TimeMs::MAX));
+        for bad in [
+            "",
+            "+5",
+            "-5",
+            "now",
+            "2026-11-23",
+            "2026-11-23T12:00:00",
+            "2026-11-23T12:00:00.0001Z",
+            "1969-12-31T23:59:59Z",
+            "1969-12-31T23:59:59.9999Z",
+            "2026-02-30T12:00:00Z",
+            "18446744073709551616",
+        ] {
+            assert!(read_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn grants_name_whom_they_are_given_to() {
+        let name = || "a".to_owned();
+        for grant in [
+            Grant::Everyone,
+            Grant::Role(name()),
+            Grant::Organisation(name()),
+            Grant::Member(name()),
+        ] {
+            assert_eq!(read_grant(&write_grant(&grant)), Ok(grant));
+        }
+        for bad in [
+            "",
+            "Everyone",
+            "everyone:a",
+            "role",
+            "role:",
+            "role:a b",
+            "role:a:b",
+            "group:a",
+            ":a",
+        ] {
+            assert!(read_grant(bad).is_err(), "{bad}");
+        }
+    }
 }
