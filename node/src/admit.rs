@@ -72,8 +72,12 @@ impl Admitter {
             }
         }
         let verdicts = VerifiedTransaction::verify_all(transactions);
-        self.verified
-            .remember(verdicts.iter().flatten().map(VerifiedTransaction::transaction));
+        let good: Vec<&SignedTransaction> = verdicts
+            .iter()
+            .flatten()
+            .map(VerifiedTransaction::transaction)
+            .collect();
+        self.verified.remember(&good);
         for (verdict, answer) in verdicts.into_iter().zip(waiting) {
             match verdict {
                 Ok(transaction) => {

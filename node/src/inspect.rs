@@ -130,7 +130,8 @@ impl Inspector {
     }
 
     fn verify(&self, blocks: &[Block]) -> Result<(), Finding> {
-        let known = self.verified.known(blocks.iter().flat_map(Block::transactions));
+        let transactions: Vec<_> = blocks.iter().flat_map(Block::transactions).collect();
+        let known = self.verified.known(&transactions);
         let mut known = known.into_iter();
         let blocks: Vec<&Block> = blocks.iter().collect();
         Ok(signatures::check_unless(&blocks, |_| known.next().unwrap_or(false))?)

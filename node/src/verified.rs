@@ -24,7 +24,7 @@ pub struct VerifiedMemory(Mutex<Generations>);
 
 impl VerifiedMemory {
     /// Remembers transactions whose signatures are their senders'.
-    pub fn remember(&self, transactions: impl Iterator<Item = &'_ SignedTransaction>) {
+    pub fn remember(&self, transactions: &[&SignedTransaction]) {
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for transaction in transactions {
             if generations.young.len() >= REMEMBERED_TRANSACTIONS {
@@ -36,9 +36,10 @@ impl VerifiedMemory {
 
     /// Which of these are known to be verified, signature included.
     #[must_use]
-    pub fn known(&self, transactions: impl Iterator<Item = &'_ SignedTransaction>) -> Vec<bool> {
+    pub fn known(&self, transactions: &[&SignedTransaction]) -> Vec<bool> {
         let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         transactions
+            .iter()
             .map(|transaction| {
                 let remembered = generations
                     .young
