@@ -17,4 +17,6 @@ pub mod state;
 #[cfg(feature = "store")]
 pub mod store;
 pub mod transaction;
+#[cfg(feature = "store")]
+pub mod verify;
 pub mod vote;

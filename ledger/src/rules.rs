@@ -2,7 +2,8 @@
 //!
 //! Invariants: a [`ChainTip`] stands only on blocks that passed; the rules see the chain and nothing else (no clock,
 //! no state), so every node and auditor gives the same verdict. The exceptions of block 0 are in
-//! [`ChainTip::genesis`] and nowhere else. Leaves the senders' signatures to [`signatures`], what transactions do to `execute`.
+//! [`ChainTip::genesis`] and nowhere else. Leaves the senders' signatures to [`signatures`], what transactions do to
+//! `execute`.
 
 mod change;
 mod fault;

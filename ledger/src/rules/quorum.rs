@@ -1,7 +1,7 @@
 //! Keeps the arithmetic of majorities over signature entries, for votes and certificates alike.
 //!
 //! Invariants: entries are sorted by (slot, outgoing) and unique, every one verifies (a bad one spoils the list, so
-//! that there is one list for one meaning); while joint, there is a majority of the incoming and of the outgoing voters.
+//! that there is one list for one meaning); while joint, the incoming and the outgoing voters each have a majority.
 
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::Slot;

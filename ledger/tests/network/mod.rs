@@ -9,6 +9,11 @@
     clippy::panic
 )]
 
+#[cfg(feature = "store")]
+pub mod filled;
+#[cfg(feature = "store")]
+pub mod raw;
+
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{Height, Incarnation, NetworkId, Slot, Term, TimeMs};
 use quipu_crypto::key::SecretKey;
