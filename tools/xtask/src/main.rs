@@ -8,14 +8,20 @@
 //! | [`setup`] | finding, and where possible installing, what the build needs |
 //! | [`suite`] | `cargo xtask test`: the checks in their order, and the count of tests at the end |
 //! | [`tidy`] | the house rules, each a [`tidy::rule::Rule`] |
+//! | [`demo`] | the story of a network whose leader is killed and whose copies are verified |
+//! | [`tour`] | the README's commands, run and compared |
+//! | [`keeper`] | that whatever a run started is stopped, however the run ends |
 //! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a developer's tool speaks to its terminal")]
 
 mod command;
+mod demo;
+mod keeper;
 mod setup;
 mod suite;
 mod tidy;
+mod tour;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,6 +49,10 @@ enum Verb {
     Test,
     /// Only the house rules.
     Tidy,
+    /// Three nodes, a real data set, a killed leader, three verified copies, one flipped byte. Sets up what it needs.
+    Demo,
+    /// Run the commands of README.md and compare what they print.
+    Readme,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +70,8 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Setup { check } => setup::run(&root, *check),
         Verb::Test => suite::run(&root),
+        Verb::Demo => demo::run(&root),
+        Verb::Readme => tour::run(&root),
         Verb::Tidy => {
             let findings = tidy::check(&root)?;
             for finding in &findings {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::{command, setup, tidy};
+use crate::{command, setup, tidy, tour};
 
 /// Tests that passed and failed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -51,7 +51,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         &["build", "--release", "--workspace", "--bins"],
         "mend what the compiler names",
     )?;
-    let count = suite.tests()?;
+    let mut count = suite.tests()?;
+    suite.tour(&mut count)?;
     println!("\n== all checks done in {} s", started.elapsed().as_secs());
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed > 0 {
@@ -119,6 +120,24 @@ impl Suite<'_> {
         }
         let arguments = ["deny", "--offline", "check", "licenses", "bans", "sources"];
         self.step("supply chain", &arguments, "see deny.toml")
+    }
+
+    /// The commands of the README, counted as one test.
+    fn tour(&self, count: &mut Count) -> anyhow::Result<()> {
+        if !tour::is_there(self.root) {
+            println!("\n== README: skipped, it has no tour yet");
+            return Ok(());
+        }
+        announce("README: its commands, and what they print");
+        let programs = setup::target_directory(self.root)?.join("release");
+        match tour::play(self.root, &programs) {
+            Ok(()) => count.passed = count.passed.saturating_add(1),
+            Err(error) => {
+                println!("   README: FAILED: {error:#}");
+                count.failed = count.failed.saturating_add(1);
+            }
+        }
+        Ok(())
     }
 
     /// Every test, side by side where nextest is installed; then the examples in the documentation.
