@@ -10,8 +10,10 @@ mod proof;
 pub use frontier::{Frontier, InvalidFrontier};
 pub use proof::{ConsistencyProof, InclusionProof, prove_consistency, prove_inclusion};
 
+use std::fmt;
+
+use serde::Deserializer;
 use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserializer, de};
 
 use crate::hash::{Context, Hash};
 
@@ -52,28 +54,22 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     Hash::of(Context::MerkleNode, &[left.as_bytes(), right.as_bytes()])
 }
 
-/// Reads a list of at most [`MAX_PATH`] hashes; a longer one is refused before anything is allocated for it.
+/// Reads a list of at most [`MAX_PATH`] hashes. A longer one is refused when the cap is full, whatever length it claims.
 fn capped_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hash>, D::Error> {
     struct Path;
 
     impl<'de> Visitor<'de> for Path {
         type Value = Vec<Hash>;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(f, "at most {MAX_PATH} hashes")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut hashes: A) -> Result<Vec<Hash>, A::Error> {
-            let too_long = |length| A::Error::invalid_length(length, &self as &dyn de::Expected);
             let mut path = Vec::new();
-            match hashes.size_hint() {
-                Some(length) if length > MAX_PATH => return Err(too_long(length)),
-                Some(length) => path.reserve_exact(length),
-                None => {}
-            }
             while let Some(hash) = hashes.next_element()? {
                 if path.len() == MAX_PATH {
-                    return Err(too_long(MAX_PATH.saturating_add(1)));
+                    return Err(A::Error::custom(format_args!("more than {MAX_PATH} hashes")));
                 }
                 path.push(hash);
             }

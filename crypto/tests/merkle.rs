@@ -114,6 +114,18 @@ fn consistency_proofs_are_those_of_the_oracle() {
     }
 }
 
+/// The empty tree has one root; two equal others are not two empty trees.
+#[test]
+fn the_empty_tree_has_one_root() {
+    let proof = ConsistencyProof {
+        old_count: 0,
+        new_count: 0,
+        path: vec![],
+    };
+    assert!(proof.verify(merkle::root(&[]), merkle::root(&[])));
+    assert!(!proof.verify(Hash::ZERO, Hash::ZERO));
+}
+
 /// Nothing but the right numbers with the right path verifies, and no number makes the verifier panic.
 #[test]
 fn wrong_inclusion_proofs_are_refused() {
