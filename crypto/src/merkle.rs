@@ -54,7 +54,7 @@ fn node(left: &Hash, right: &Hash) -> Hash {
     Hash::of(Context::MerkleNode, &[left.as_bytes(), right.as_bytes()])
 }
 
-/// Reads a list of at most [`MAX_PATH`] hashes. A longer one is refused when the cap is full, whatever length it claims.
+/// Reads a list of at most [`MAX_PATH`] hashes. Whatever length it claims, a longer one is refused at the cap.
 fn capped_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hash>, D::Error> {
     struct Path;
 

@@ -94,8 +94,8 @@ fn item(key: &PublicKey, message: &[u8], signature: &Signature) -> batch::Item {
 
 /// Whether every one of `claims` verifies; true for none.
 ///
-/// In a batch of 256 about 17 us each if every key is another one, 9 us each if they are by few keys: the work for a key
-/// is done once for all its signatures. (`examples/costs.rs` measures.)
+/// In a batch of 256 about 17 us each if every key is another one, 9 us each if they are by few keys: the work for a
+/// key is done once for all its signatures. (`examples/costs.rs` measures.)
 #[must_use]
 pub fn verify_batch(claims: &[SignedHash]) -> bool {
     match claims {
