@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// ALPN of peer connections.
 pub const PEER_ALPN: &[u8] = b"quipu-peer/1";
+/// ALPN of a peer's second connection, for [`quipu_consensus::output::Class::Bulk`]. After the preamble its streams
+/// carry, framed like everything else, 32 bytes of keying material that name the session to which it belongs.
+pub const BULK_ALPN: &[u8] = b"quipu-bulk/1";
 /// Version of the frames.
 pub const PEER_VERSION: u16 = 1;
 /// Longest frame between nodes, bytes: an append of one largest block, or of many small ones.

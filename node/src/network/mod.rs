@@ -5,6 +5,22 @@
 //! bounded. A stranger gets no stream: its connection allows none and is closed with [`CloseCode::Stranger`].
 //! Leaves the meaning of frames to the replica, and of calls to the [`CallHandler`].
 
+mod accept;
+mod bulk;
+pub(crate) mod close;
+pub(crate) mod dial;
+pub(crate) mod frame;
+pub(crate) mod identity;
+mod peers;
+mod queue;
+mod service;
+mod session;
+mod shared;
+pub(crate) mod transport;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,15 +28,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use quipu_consensus::input::SessionId;
-use quipu_consensus::output::Class;
 use quipu_crypto::id::{NetworkId, Slot};
 use quipu_crypto::key::{PublicKey, SecretKey};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
+use self::identity::Identity;
+use self::shared::Shared;
+use self::transport::Times;
 use crate::client_protocol::{Answer, Call, CloseCode};
 use crate::peer_protocol::PeerFrame;
+
+pub use self::frame::{FrameError, decode_frame, encode_frame};
+pub use self::peers::Peers;
+
+/// How long the last packets of a closing node may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Another node: where it listens, and the key that it must show there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,9 +161,15 @@ pub enum NetworkError {
     NoRuntime,
 }
 
-/// The sockets, connections and tasks of a node. Dropping it closes them at once.
+/// The sockets, connections and tasks of a node. Dropping it closes them at once; [`Self::close`] is kinder.
 pub struct Network {
+    endpoint: quinn::Endpoint,
+    address: SocketAddr,
     peers: Peers,
+    closing: watch::Sender<Option<CloseCode>>,
+    /// Ends when the last task has ended.
+    ended: mpsc::Receiver<()>,
+    drain: Duration,
 }
 
 impl Network {
@@ -156,14 +186,45 @@ impl Network {
         peer_events: mpsc::Sender<PeerEvent>,
         calls: Arc<dyn CallHandler>,
     ) -> Result<Self, NetworkError> {
-        let _ = (settings, key, directory, peer_events, calls);
-        Err(NetworkError::NoRuntime)
+        let identity = Identity::new(key).map_err(|error| NetworkError::Key(error.to_string()))?;
+        let endpoint = listen(&settings, key, &identity)?;
+        let listening = |source| NetworkError::Listen {
+            address: settings.listen,
+            source,
+        };
+        let address = endpoint.local_addr().map_err(listening)?;
+        let (closing, closed) = watch::channel(None);
+        let (alive, ended) = mpsc::channel(1);
+        let peers = Peers::new();
+        let drain = settings.drain_timeout;
+        let shared = Arc::new(Shared {
+            settings,
+            identity,
+            endpoint: endpoint.clone(),
+            directory,
+            events: peer_events,
+            peers: peers.clone(),
+            calls,
+            clients: Arc::default(),
+            closing: closed,
+            _alive: alive,
+        });
+        tokio::spawn(accept::run(Arc::clone(&shared)));
+        tokio::spawn(dial::run(shared));
+        Ok(Self {
+            endpoint,
+            address,
+            peers,
+            closing,
+            ended,
+            drain,
+        })
     }
 
     /// Where it listens.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], 0))
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// The way to send to peers.
@@ -173,29 +234,43 @@ impl Network {
     }
 
     /// Stops listening and dialling, lets waiting calls be answered for a short while, closes every connection.
-    pub async fn close(self, code: CloseCode) {
-        let _ = code;
-    }
-}
-
-/// Sends to peers. Cheap to clone, usable from any thread.
-#[derive(Clone)]
-pub struct Peers {}
-
-impl Peers {
-    /// Queues an encoded frame ([`encode_frame`]) on a session; never blocks.
     ///
-    /// False where the session has ended or its queue of that class is full: the frame is dropped, as if the network
-    /// had lost it.
-    #[must_use]
-    pub fn send(&self, to: Slot, session: SessionId, class: Class, frame: Bytes) -> bool {
-        let _ = (to, session, class, frame);
-        false
+    /// Every session still reports its `Down`, unless nobody takes it within 200 ms.
+    pub async fn close(mut self, code: CloseCode) {
+        self.closing.send_replace(Some(code));
+        let _ = timeout(self.drain.saturating_add(CLOSE_TIMEOUT), self.ended.recv()).await;
+        self.endpoint.close(code.number(), b"");
+        let _ = timeout(CLOSE_TIMEOUT, self.endpoint.wait_idle()).await;
     }
 }
 
-/// The bytes of a frame, without its length.
-#[must_use]
-pub fn encode_frame(frame: &PeerFrame) -> Bytes {
-    quipu_ledger::codec::encode(frame).into()
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.endpoint.close(CloseCode::Stopping.number(), b"");
+    }
+}
+
+/// Binds the socket that peers and clients share.
+fn listen(settings: &NetworkSettings, key: &SecretKey, identity: &Identity) -> Result<quinn::Endpoint, NetworkError> {
+    let crypto = identity.server(&accept::PROTOCOLS);
+    let crypto = crypto.map_err(|error| NetworkError::Key(error.to_string()))?;
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let times = Times {
+        idle: settings.idle_timeout,
+        keep_alive: Some(settings.keep_alive),
+    };
+    let mut tokens = quinn::ValidationTokenConfig::default();
+    tokens.sent(0);
+    server
+        .transport_config(Arc::new(transport::accepting(times)))
+        .validation_token_config(tokens)
+        .migration(false)
+        .max_incoming(settings.max_handshakes);
+    let runtime = quinn::default_runtime().ok_or(NetworkError::NoRuntime)?;
+    let listening = |source| NetworkError::Listen {
+        address: settings.listen,
+        source,
+    };
+    let socket = std::net::UdpSocket::bind(settings.listen).map_err(listening)?;
+    quinn::Endpoint::new(transport::endpoint(key), Some(server), socket, runtime).map_err(listening)
 }

@@ -1,0 +1,102 @@
+//! Sessions between peers: order, restart, replacement, refusal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quipu_consensus::input::SessionId;
+use quipu_consensus::output::Class;
+use quipu_crypto::id::Slot;
+use serde_bytes::ByteBuf;
+
+use super::{Echo, Node, clock, pair, read_height};
+use crate::client_protocol::CloseCode;
+use crate::network::{Directory, PeerEvent, encode_frame};
+use crate::peer_protocol::PeerFrame;
+
+/// Sends `count` numbered frames of each class and checks that each class arrives in order.
+async fn exchange(from: &Node, session: SessionId, to: &mut Node, at: SessionId, count: u64) {
+    let peers = from.network.peers();
+    let (slot, own) = (to.slot, from.slot);
+    let sender = std::thread::spawn(move || {
+        for number in 0..count {
+            assert!(peers.send(slot, session, Class::Control, encode_frame(&clock(number))));
+            assert!(peers.send(slot, session, Class::Log, encode_frame(&read_height(number))));
+            let big = PeerFrame::Forward(vec![
+                ByteBuf::from(number.to_be_bytes()),
+                ByteBuf::from(vec![3; 20_000]),
+            ]);
+            assert!(peers.send(slot, session, Class::Bulk, encode_frame(&big)));
+        }
+    });
+    let mut next = [0_u64; 3];
+    while next != [count; 3] {
+        let (class, number) = match to.frame(at).await {
+            PeerFrame::Clock { time } => (0, time.0),
+            PeerFrame::ReadHeight { number, .. } => (1, number),
+            PeerFrame::Forward(items) => (2, u64::from_be_bytes(items[0].as_slice().try_into().unwrap())),
+            other => panic!("{other:?} from {own}"),
+        };
+        assert_eq!(number, next[class], "class {class} in order");
+        next[class] += 1;
+    }
+    sender.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_arrive_in_order_for_each_class() {
+    let (mut one, first, mut two, second) = pair().await;
+    exchange(&one, first, &mut two, second, 300).await;
+    exchange(&two, second, &mut one, first, 300).await;
+    assert!(
+        !one.network
+            .peers()
+            .send(Slot(2), second, Class::Log, encode_frame(&clock(1))),
+        "another session"
+    );
+    assert!(
+        !one.network
+            .peers()
+            .send(Slot(3), first, Class::Log, encode_frame(&clock(1))),
+        "another slot"
+    );
+}
+
+/// Drops a node as kill -9 would, as far as its peer can tell, and starts it again at the same address.
+async fn restart(mut stays: Node, session: SessionId, goes: Node) {
+    let (slot, peer) = (goes.slot.0, stays.address());
+    let address = goes.kill().await;
+    let begun = Instant::now();
+    let directory = Directory {
+        peers: vec![peer],
+        ..Directory::default()
+    };
+    let mut back = Node::start_at(address, slot, directory, Arc::new(Echo));
+    stays.down(session).await;
+    let again = stays.up().await;
+    assert!(again > session);
+    let at = back.up().await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "took {:?}", begun.elapsed());
+    println!("slot {slot} was back after {:?}", begun.elapsed());
+    exchange(&stays, again, &mut back, at, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_acceptor_is_found_again() {
+    let (one, first, two, _) = pair().await;
+    restart(one, first, two).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_dialler_replaces_its_session() {
+    let (one, _, two, second) = pair().await;
+    restart(two, second, one).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closing_node_reports_down_on_both_sides() {
+    let (one, first, mut two, second) = pair().await;
+    let mut events = one.stop(CloseCode::Stopping).await;
+    two.down(second).await;
+    assert!(matches!(events.recv().await, Some(PeerEvent::Down { session, .. }) if session == first));
+    drop(two.stop(CloseCode::Stopping).await);
+}
