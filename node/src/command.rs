@@ -19,7 +19,7 @@ const OPEN_FILES: u64 = 65_536;
 /// A node of a Quipu network.
 #[derive(Debug, Parser)]
 #[command(name = "quipu-node", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -81,7 +81,7 @@ impl Cli {
     ///
     /// # Errors
     /// What went wrong, to what, and what to do.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Init {
                 dir,
@@ -190,7 +190,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 
 /// Tells on stderr what went wrong.
 #[must_use]
-pub fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let _nowhere_to_say = writeln!(io::stderr().lock(), "quipu-node: {error:#}");
     ExitCode::FAILURE
 }

@@ -36,7 +36,7 @@ pub fn run(store: &Store, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
         let changes: Vec<LogChange> = drained
             .into_iter()
             .flat_map(|write| write.operations)
-            .flat_map(change)
+            .flat_map(changes)
             .collect();
         let written = store.write_log(&changes, sync);
         if let Err(error) = &written {
@@ -58,7 +58,8 @@ pub fn run(store: &Store, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
 }
 
 /// The engine's wish in the store's words.
-fn change(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
+#[must_use]
+pub fn changes(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
     match operation {
         LogOperation::SetVote(vote) => {
             vec![LogChange::Vote(VoteRecord {

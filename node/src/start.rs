@@ -4,7 +4,7 @@
 //! Invariants: nothing is deleted or repaired at start; the start counter is durable before the first message; a second
 //! process on the same directory is refused.
 
-mod restore;
+pub mod restore;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};

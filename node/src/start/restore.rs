@@ -23,20 +23,20 @@ use crate::limits::ENGINE_SETTINGS;
 use crate::replica::Beginning;
 
 /// What a start begins with.
-pub(super) struct Restart {
+pub struct Restart {
     /// For the replica, engine included.
-    pub(super) beginning: Beginning,
+    pub beginning: Beginning,
     /// The end of the committed chain.
-    pub(super) base: Arc<ChainTip>,
+    pub base: Arc<ChainTip>,
     /// The blocks above it.
-    pub(super) blocks: Vec<ChainBlock>,
+    pub blocks: Vec<ChainBlock>,
 }
 
 /// Reads everything that a replica starts from.
 ///
 /// # Errors
 /// What is damaged or does not fit, in words.
-pub(super) fn read(
+pub fn read(
     store: &Store,
     executed: Executed,
     node: &Node,

@@ -1,0 +1,99 @@
+//! Whole replicas in one thread: engine, pool, rules and real stores, joined by queues instead of sockets.
+//!
+//! What must hold: transactions commit on every node with equal results, a lost leader is replaced and nothing that was
+//! acknowledged is lost or doubled, a restarted node catches up.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod cluster;
+
+use cluster::Cluster;
+use quipu_ledger::result::Outcome;
+
+#[test]
+fn a_single_node_orders_executes_and_answers() {
+    let mut cluster = Cluster::start(1);
+    cluster.run_until_leader();
+    let ticket = cluster.put(0, "key", "value");
+    cluster.run(200);
+    assert_eq!(cluster.receipt(0, ticket).outcome, Outcome::Applied);
+    assert_eq!(cluster.value(0, "key").unwrap(), b"value");
+}
+
+#[test]
+fn three_nodes_execute_the_same_chain_whoever_takes_the_transaction() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_until_leader();
+    let tickets: Vec<_> = (0..30)
+        .map(|n| (n % 3, cluster.put(n % 3, &format!("key {n}"), "value")))
+        .collect();
+    cluster.run(2_000);
+    for (node, ticket) in tickets {
+        assert_eq!(cluster.receipt(node, ticket).outcome, Outcome::Applied);
+    }
+    cluster.assert_converged();
+}
+
+#[test]
+fn an_idle_leader_names_what_was_executed_and_then_is_quiet() {
+    let mut cluster = Cluster::start(3);
+    cluster.run_until_leader();
+    cluster.put(0, "key", "value");
+    cluster.run(2_000);
+    let tip = cluster.tip(0);
+    let named = cluster.header(0, tip).executed.height;
+    assert!(
+        named.get() >= 2,
+        "the block with the transaction is named as executed: {named}"
+    );
+    cluster.run(5_000);
+    assert_eq!(cluster.tip(0), tip, "an idle leader cuts no more blocks");
+}
+
+#[test]
+fn what_a_killed_leader_acknowledged_is_on_the_others_and_waiting_clients_are_served_by_the_next() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let other = (leader + 1) % 3;
+    let acknowledged = cluster.put(leader, "acknowledged", "1");
+    cluster.run(500);
+    cluster.receipt(leader, acknowledged);
+    cluster.kill(leader);
+    let waiting = cluster.put(other, "waiting", "2");
+    cluster.run(4_000);
+    assert_eq!(cluster.receipt(other, waiting).outcome, Outcome::Applied);
+    assert_eq!(cluster.value(other, "acknowledged").unwrap(), b"1");
+    cluster.restart(leader);
+    cluster.run(4_000);
+    cluster.assert_converged();
+    assert_eq!(cluster.value(leader, "waiting").unwrap(), b"2");
+}
+
+#[test]
+fn a_node_that_was_away_for_long_catches_up_from_its_peers_blocks() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let away = (leader + 1) % 3;
+    cluster.kill(away);
+    for n in 0..200 {
+        cluster.put(leader, &format!("key {n}"), "value");
+        cluster.run(20);
+    }
+    cluster.restart(away);
+    cluster.run(5_000);
+    cluster.assert_converged();
+}
+
+#[test]
+fn a_linearizable_read_on_any_node_sees_what_was_acknowledged_before() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    for node in 0..3 {
+        let ticket = cluster.put(leader, "key", &node.to_string());
+        cluster.run(300);
+        cluster.receipt(leader, ticket);
+        let read = cluster.read(node);
+        cluster.run(300);
+        assert!(cluster.confirmed(node, read));
+        assert_eq!(cluster.value(node, "key").unwrap(), node.to_string().as_bytes());
+    }
+}
