@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_crypto::id::{Height, Slot, Term};
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use super::rules::Rules;
 use super::state::{Leadership, Raft, Redraw, Stage, Tally};
@@ -97,10 +97,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Stage::PreCandidate(tally) = &self.stage else {
             return;
         };
-        let fits = self
-            .rules
-            .answers_candidacy(answer.round, tally.round, answer.last, tally.last);
-        if fits && answer.term == tally.term {
+        let fits = self.rules.answers_candidacy(answered(answer), asked(tally));
+        if fits {
             self.count_pre_votes(Some(from));
         }
     }
@@ -128,10 +126,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Stage::Candidate(tally) = &mut self.stage else {
             return;
         };
-        let fits = self
-            .rules
-            .answers_candidacy(answer.round, tally.round, answer.last, tally.last);
-        if !fits || answer.term != tally.term {
+        let fits = self.rules.answers_candidacy(answered(&answer), asked(tally));
+        if !fits {
             return;
         }
         if tally.granted.insert(from) {
@@ -189,4 +185,14 @@ fn request(tally: &Tally, membership: Height, transfer: bool) -> VoteRequest {
         membership,
         transfer,
     }
+}
+
+/// What an answer is about: term, round and the candidate's last block.
+fn answered(answer: &VoteAnswer) -> (Term, u64, BlockId) {
+    (answer.term, answer.round, answer.last)
+}
+
+/// What was asked.
+fn asked(tally: &Tally) -> (Term, u64, BlockId) {
+    (tally.term, tally.round, tally.last)
 }

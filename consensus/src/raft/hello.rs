@@ -214,7 +214,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 .map(|promise| promise.vote)
                 .max()
                 .unwrap_or(Term::ZERO);
-            if spent >= self.vote.term {
+            if spent > self.vote.term || (spent == self.vote.term && self.vote.voted_for.is_none()) {
                 // Its vote there may be given: it counts as given to itself, so nobody gets it a second time.
                 self.set_vote(VoteRecord {
                     term: spent,

@@ -52,8 +52,8 @@ pub trait Rules {
     }
 
     /// Whether an answer to a candidacy counts: it must answer this one, not an earlier one (V-5).
-    fn answers_candidacy(&self, answered_round: u64, round: u64, answered: BlockId, last: BlockId) -> bool {
-        answered_round == round && answered == last
+    fn answers_candidacy(&self, answered: (Term, u64, BlockId), asked: (Term, u64, BlockId)) -> bool {
+        answered == asked
     }
 
     /// Whether a set of voters decides.

@@ -1,0 +1,49 @@
+//! I2 log matching by hash, I15 every chain holds together from block 0 on.
+
+use quipu_crypto::id::Slot;
+
+use super::{Oracle, Verdict, violation};
+use crate::simulator::participant::Link;
+
+impl Oracle {
+    /// After every write: the blocks of `chain` that were not there before.
+    ///
+    /// # Errors
+    /// I2 or I15.
+    pub fn after_write(&mut self, slot: Slot, chain: &[Link]) -> Verdict {
+        let seen = self.nodes.entry(slot).or_default();
+        // Equal hash means equal prefix, so the walk down ends at the first block that was there before.
+        let mut same = seen.chain.len().min(chain.len());
+        while same > 0 {
+            let (old, new) = (
+                seen.chain.get(same.saturating_sub(1)),
+                chain.get(same.saturating_sub(1)),
+            );
+            if old.copied() == new.map(|link| link.id) {
+                break;
+            }
+            same = same.saturating_sub(1);
+        }
+        seen.chain.truncate(same);
+        let mut parent = same.checked_sub(1).and_then(|place| chain.get(place));
+        for link in chain.iter().skip(same) {
+            if let Some(parent) = parent {
+                let (above, below) = (link.id, parent.id);
+                let linked = link.previous == below.hash;
+                if !linked || above.height != below.height.next() || above.term < below.term {
+                    return violation("I15", format!("{slot}: {above} does not stand on {below}"));
+                }
+            }
+            let first = *self
+                .blocks
+                .entry((link.id.height, link.id.term))
+                .or_insert(link.id.hash);
+            if first != link.id.hash {
+                return violation("I2", format!("{slot} holds {}, another has {first} there", link.id));
+            }
+            seen.chain.push(link.id);
+            parent = Some(link);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! I1 one leader a term, I3 a leader has everything committed before its term, I8 one vote a term on disk.
+
+use quipu_crypto::id::Height;
+
+use super::{Oracle, Verdict, View, holds, violation};
+use crate::engine::Status;
+
+impl Oracle {
+    /// I8: on disk the term never falls, and the vote of a term never changes.
+    pub(super) fn one_vote_a_term_on_disk(&mut self, node: View<'_>) -> Verdict {
+        let seen = self.nodes.entry(node.slot).or_default();
+        let before = std::mem::replace(&mut seen.vote, node.vote);
+        let changed = before.term == node.vote.term && before.voted_for.is_some() && before != node.vote;
+        if node.vote.term < before.term || changed {
+            return violation(
+                "I8",
+                format!("{}: vote record {before:?} became {:?}", node.slot, node.vote),
+            );
+        }
+        Ok(())
+    }
+
+    /// I1, and I3 at the moment of the win.
+    pub(super) fn one_leader_a_term(&mut self, node: View<'_>, status: &Status) -> Verdict {
+        let seen = self.nodes.entry(node.slot).or_default();
+        if seen.leads == Some(status.term) {
+            return Ok(());
+        }
+        seen.leads = Some(status.term);
+        let first = *self.leaders.entry(status.term).or_insert(node.slot);
+        if first != node.slot {
+            return violation(
+                "I1",
+                format!("{first} and {} both lead term {}", node.slot, status.term),
+            );
+        }
+        let before = self.committed.iter().rev().find(|(_, term)| *term < status.term);
+        if let Some((link, term)) = before.filter(|(link, _)| !holds(node.chain, link.id)) {
+            return violation(
+                "I3",
+                format!(
+                    "{} leads term {} without {}, committed in term {term}",
+                    node.slot, status.term, link.id
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Heights that the checks call final, for the report.
+    #[must_use]
+    pub fn is_final(&self, height: Height) -> bool {
+        height <= self.final_height()
+    }
+}

@@ -1,0 +1,139 @@
+//! Keeps the oracle: what the whole network has ever done, and the invariants held against it after every step.
+//!
+//! Invariant: the oracle believes disks, not claims; it only reads, so a run with and without it is the same.
+//! Numbers are those of the specification: I1 I3 I8 in `election`, I2 I15 in `chain`, I4-I7 I9 I13 I14 in `commit`,
+//! I10 in `progress`, I20 in `message`, I18 in `read`.
+
+mod chain;
+mod commit;
+mod election;
+mod message;
+mod progress;
+mod read;
+
+use std::collections::BTreeMap;
+
+use quipu_crypto::hash::Hash;
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
+
+use super::participant::Link;
+use crate::block::Configuration;
+use crate::engine::{Role, Status};
+use crate::output::VoteRecord;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its number in the specification.
+    pub invariant: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// What a check answers.
+pub type Verdict = Result<(), Violation>;
+
+/// A node as the checkers see it.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Which.
+    pub slot: Slot,
+    /// What its engine says of itself; `None` while it is down.
+    pub status: Option<&'a Status>,
+    /// Its chain as it reads it back, writes in flight included.
+    pub chain: &'a [Link],
+    /// Its chain as a crash would leave it.
+    pub durable: &'a [Link],
+    /// Its vote record as a crash would leave it.
+    pub vote: VoteRecord,
+}
+
+/// Everything that ever happened, as far as an invariant needs it.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// In force at block 0.
+    members: Configuration,
+    /// Who led in each term.
+    leaders: BTreeMap<Term, Slot>,
+    /// Hash of every block that ever was in a chain.
+    blocks: BTreeMap<(Height, Term), Hash>,
+    /// The final chain, and the term in which each block of it was committed.
+    committed: Vec<(Link, Term)>,
+    /// Where each client request is in it.
+    requests: BTreeMap<u64, Height>,
+    /// Every vote that left a node.
+    votes: BTreeMap<(Slot, Term), Slot>,
+    /// Below which height no answer to a read may be.
+    reads: BTreeMap<u64, Height>,
+    nodes: BTreeMap<Slot, Seen>,
+}
+
+/// What was last seen of a node.
+#[derive(Debug, Default)]
+struct Seen {
+    chain: Vec<BlockId>,
+    commit: Height,
+    vote: VoteRecord,
+    leads: Option<Term>,
+}
+
+impl Oracle {
+    /// An oracle of a network of `members` that has done nothing yet.
+    #[must_use]
+    pub fn new(members: Configuration) -> Self {
+        Self {
+            members,
+            ..Self::default()
+        }
+    }
+
+    /// How many heights are final.
+    #[must_use]
+    pub fn final_height(&self) -> Height {
+        self.committed.last().map_or(Height::ZERO, |(link, _)| link.id.height)
+    }
+
+    /// How many terms had a leader.
+    #[must_use]
+    pub fn elections(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// A node came back: what was only in its memory begins anew.
+    pub fn restarted(&mut self, slot: Slot) {
+        let seen = self.nodes.entry(slot).or_default();
+        seen.commit = Height::ZERO;
+        seen.leads = None;
+    }
+
+    /// After every step of `node`.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold.
+    pub fn after_step<'a>(&mut self, node: View<'a>, all: &dyn Fn(Slot) -> Option<View<'a>>) -> Verdict {
+        self.one_vote_a_term_on_disk(node)?;
+        let Some(status) = node.status else { return Ok(()) };
+        self.commit_within_chain(node, status)?;
+        if status.role == Role::Leader {
+            self.one_leader_a_term(node, status)?;
+            Self::matched_is_durable(node, status, all)?;
+        } else {
+            self.nodes.entry(node.slot).or_default().leads = None;
+        }
+        Ok(())
+    }
+}
+
+fn violation(invariant: &'static str, detail: String) -> Verdict {
+    Err(Violation { invariant, detail })
+}
+
+/// The block of a chain at `height`.
+fn at(chain: &[Link], height: Height) -> Option<&Link> {
+    usize::try_from(height.get()).ok().and_then(|height| chain.get(height))
+}
+
+/// Whether a chain holds that block.
+fn holds(chain: &[Link], id: BlockId) -> bool {
+    at(chain, id.height).is_some_and(|link| link.id == id)
+}

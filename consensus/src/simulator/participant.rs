@@ -1,0 +1,141 @@
+//! Keeps the trait of whatever the simulated world runs: a process with a disk that answers events with effects.
+//!
+//! Invariants: a participant reads no clock and no disk; all of its durable state is its [`Participant::Image`], moved
+//! only by the writes that it asks for (its start counter aside, which `start` raises).
+//! Leaves time, faults and checks to the world.
+
+use std::fmt::Debug;
+
+use quipu_crypto::hash::Hash;
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
+
+use crate::block::Configuration;
+use crate::engine::Status;
+use crate::input::{Entropy, PersistSeq, SessionId, Tick};
+use crate::output::VoteRecord;
+
+/// A process of the simulated world.
+pub trait Participant: Sized {
+    /// What it sends to its like.
+    type Message: Clone + Debug;
+    /// One atomic write.
+    type Write: Clone + Debug;
+    /// What its disk holds.
+    type Image: Clone;
+    /// What all processes of a network share: settings, rules, members.
+    type Setup: Clone;
+
+    /// The disk of a node that never ran.
+    fn blank(setup: &Self::Setup, slot: Slot) -> Self::Image;
+
+    /// What a write does to a disk.
+    fn apply(image: &mut Self::Image, write: &Self::Write);
+
+    /// Starts a process on a disk; counts the start on it, synced.
+    fn start(setup: &Self::Setup, slot: Slot, image: &mut Self::Image, now: Tick, entropy: &mut dyn Entropy) -> Self;
+
+    /// Takes one event.
+    fn handle(
+        &mut self,
+        now: Tick,
+        entropy: &mut dyn Entropy,
+        event: Event<Self::Message>,
+        effects: &mut Vec<Effect<Self::Message, Self::Write>>,
+    );
+
+    /// Where its engine stands.
+    fn status(&self) -> Status;
+
+    /// The chain on a disk, block 0 first.
+    fn chain(image: &Self::Image) -> &[Link];
+
+    /// Term and vote on a disk.
+    fn vote(image: &Self::Image) -> VoteRecord;
+
+    /// What a message promises; the checkers hold it against the sender's disk (I20).
+    fn claim(message: &Self::Message) -> Claim;
+}
+
+/// A block as the checkers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its id.
+    pub id: BlockId,
+    /// Its parent's hash.
+    pub previous: Hash,
+    /// The client request in it; zero for none.
+    pub request: u64,
+    /// For a membership block.
+    pub configuration: Option<Configuration>,
+}
+
+/// What a message promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing but its sender's term.
+    Term(Term),
+    /// To have given the vote of `term`, to the receiver.
+    Vote(Term),
+    /// To stand for election in `term`.
+    Candidacy(Term),
+    /// To hold this block durably, in `term`.
+    Accepted(Term, BlockId),
+    /// Nothing at all.
+    Nothing,
+}
+
+/// What happens to a participant.
+#[derive(Clone, Debug)]
+pub enum Event<M> {
+    /// Time passed.
+    Tick,
+    /// A peer can be reached.
+    PeerUp(Slot, SessionId),
+    /// A session ended.
+    PeerDown(Slot, SessionId),
+    /// A message came.
+    Receive(Slot, SessionId, M),
+    /// A write, and all before it, is done.
+    Written(PersistSeq),
+    /// A write failed.
+    WriteFailed(PersistSeq),
+    /// A client wants this request ordered.
+    Submit(u64),
+    /// A client wants to read.
+    Read(u64),
+    /// The operator wants another leader.
+    Transfer,
+}
+
+/// What a participant wants done.
+#[derive(Clone, Debug)]
+pub enum Effect<M, W> {
+    /// Write, and sync if asked.
+    Write {
+        /// Its number.
+        seq: PersistSeq,
+        /// What.
+        write: W,
+        /// Whether it must be durable before it is reported.
+        sync: bool,
+    },
+    /// Send, once `after` is durable.
+    Send {
+        /// To whom.
+        to: Slot,
+        /// Over which session.
+        session: SessionId,
+        /// What.
+        message: M,
+        /// Which write it waits for.
+        after: Option<PersistSeq>,
+    },
+    /// Committed up to here.
+    Commit(BlockId),
+    /// The client of this request was told that it is committed in that block.
+    Acknowledge(u64, BlockId),
+    /// The client of this read was answered from that height.
+    ReadReady(u64, Height),
+    /// The process stops; `true` where a failed disk made it.
+    Halt(String, bool),
+}

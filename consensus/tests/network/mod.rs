@@ -1,0 +1,54 @@
+//! The simulated network that the tests run: its settings and its members, for any rules.
+
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // each test target uses its part
+
+use quipu_consensus::block::Configuration;
+use quipu_consensus::engine::Settings;
+use quipu_consensus::raft::Rules;
+use quipu_consensus::simulator::engine_host::{EngineHost, EngineSetup};
+use quipu_consensus::simulator::run::{Options, Report, run};
+use quipu_crypto::id::Slot;
+
+/// Small limits, so that windows, caches and back-pressure are met within seconds.
+pub const SETTINGS: Settings = Settings {
+    election_min_ms: 150,
+    election_max_ms: 300,
+    heartbeat_ms: 30,
+    hello_wait_ms: 400,
+    append_bytes: 600,
+    window_bytes: 2000,
+    uncommitted_bytes: 6000,
+    cache_bytes: 2000,
+};
+
+/// Voters 1 to `count`.
+pub fn voters(count: u32) -> Configuration {
+    Configuration {
+        voters: (1..=count).map(Slot).collect(),
+        ..Configuration::default()
+    }
+}
+
+/// Runs the network of `seed`: one node, three, five or seven.
+pub fn simulate<R: Rules + Clone>(rules: R, seed: u64, trace: bool) -> Report {
+    let configuration = voters(match seed % 8 {
+        0 => 1,
+        1..=4 => 3,
+        5 | 6 => 5,
+        _ => 7,
+    });
+    let setup = EngineSetup {
+        settings: SETTINGS,
+        rules,
+        configuration: configuration.clone(),
+    };
+    run::<EngineHost<R>>(
+        setup,
+        configuration,
+        seed,
+        Options {
+            trace,
+            ..Options::default()
+        },
+    )
+}
