@@ -49,6 +49,23 @@ pub enum SignError {
     },
 }
 
+/// Why signatures were not taken over from another copy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// A definition that is wrong has no id to compare.
+    #[error("not merged, for the genesis is not sound; correct it first:\n{0}")]
+    Unsound(#[from] Findings),
+    /// The copies are not copies of one genesis.
+    #[error("not merged: this file is of network {ours}, the other of network {theirs}; one of them was edited")]
+    OtherNetwork {
+        /// What the document says.
+        ours: NetworkId,
+        /// What the other one says.
+        theirs: NetworkId,
+    },
+}
+
 /// The parameters that a new genesis gets: changes need the signatures of more than half of the organisations.
 #[must_use]
 pub fn default_parameters(organisations: usize) -> Parameters {
@@ -142,6 +159,40 @@ pub fn sign(document: &mut GenesisDocument, organisation: &str, key: &SecretKey)
     Ok(())
 }
 
+/// Takes over the signatures of `other`, a copy of the same genesis that others have signed meanwhile, and says how many
+/// were new. Only those that verify are taken, in the place of ones that do not.
+///
+/// # Errors
+/// [`MergeError`]; the document is then as it was.
+pub fn merge(document: &mut GenesisDocument, other: &GenesisDocument) -> Result<usize, MergeError> {
+    let (ours, theirs) = (document.validate()?.network_id(), other.validate()?.network_id());
+    if ours != theirs {
+        return Err(MergeError::OtherNetwork { ours, theirs });
+    }
+    let keys = administrators(&document.membership.organisations);
+    let verifies = |approval: &Approval| {
+        let key = keys.get(approval.organisation.as_str());
+        key.is_some_and(|key| check_approval(approval, *key, &ours).is_ok())
+    };
+    let mut signed: BTreeMap<String, Approval> = BTreeMap::new();
+    for approval in other.approvals.iter().filter(|approval| verifies(approval)) {
+        signed.insert(approval.organisation.clone(), approval.clone());
+    }
+    for approval in document.approvals.iter().filter(|approval| verifies(approval)) {
+        signed.remove(&approval.organisation);
+    }
+    document
+        .approvals
+        .retain(|approval| !signed.contains_key(&approval.organisation));
+    let new = signed.len();
+    document.approvals.extend(signed.into_values());
+    Ok(new)
+}
+
+fn administrators(organisations: &[Organisation]) -> BTreeMap<&str, PublicKey> {
+    organisations.iter().map(|one| (one.name.as_str(), one.key)).collect()
+}
+
 /// All that is missing or wrong: in the definition first, then in the signatures. Empty for a genesis that may be used.
 #[must_use]
 pub fn check(document: &GenesisDocument) -> Vec<Finding> {
@@ -180,7 +231,7 @@ pub fn read_complete(path: &Path) -> Result<Genesis, ReadError> {
 fn check_approvals(document: &GenesisDocument, network: Option<&NetworkId>) -> Vec<Finding> {
     let mut findings = Collector::default();
     let organisations = &document.membership.organisations;
-    let keys: BTreeMap<&str, PublicKey> = organisations.iter().map(|one| (one.name.as_str(), one.key)).collect();
+    let keys = administrators(organisations);
     let mut signed = BTreeMap::new();
     for (index, approval) in document.approvals.iter().enumerate() {
         let place = Place::entry("approval", index, &approval.organisation);

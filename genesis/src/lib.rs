@@ -9,7 +9,8 @@
 //! 1. `quipu-node init` draws each node's key and incarnation and writes its public half, a [`NodeFile`];
 //! 2. each organisation puts its administrator's public key, its members and its nodes into an [`OrganisationFile`];
 //! 3. someone, anyone, assembles the files: [`ceremony::assemble`]. The same files yield the same genesis;
-//! 4. each organisation reads the result and signs the network id: [`ceremony::sign`];
+//! 4. each organisation reads the result and signs the network id: [`ceremony::sign`]. Copies that were signed apart are
+//!    put together again: [`ceremony::merge`];
 //! 5. [`ceremony::check`] says exactly what is missing or wrong, all of it; [`ceremony::read_complete`] is how a node
 //!    or an auditor takes a genesis: it refuses one that is not sound and signed by every organisation.
 //!
@@ -18,7 +19,7 @@
 //! | [`document`] | the genesis file: reading and writing |
 //! | [`genesis`] | the canonical form, the network id, block 0 |
 //! | [`parties`] | what nodes and organisations hand over |
-//! | [`ceremony`] | assemble, sign, check, require |
+//! | [`ceremony`] | assemble, sign, merge, check, require |
 //! | [`development`] | the genesis of a development network, by the same steps |
 //! | [`finding`] | what is wrong, where, and what to do about it |
 //! | [`text`] | text forms of times, grants, addresses and names |

@@ -3,7 +3,7 @@
 mod house;
 
 use house::{TIME, node, organisations, public, secret, signed, unsigned};
-use quipu_genesis::ceremony::{self, SignError, require_complete, sign};
+use quipu_genesis::ceremony::{self, MergeError, SignError, require_complete, sign};
 use quipu_genesis::{GenesisDocument, NodeFile, OrganisationFile, ReadError, development};
 use quipu_ledger::rules::ChainTip;
 
@@ -171,6 +171,37 @@ fn signing_twice_changes_nothing() {
     let mut document = signed();
     sign(&mut document, "cusco", &secret(3)).unwrap();
     assert_eq!(document, signed());
+}
+
+#[test]
+fn copies_that_were_signed_apart_are_put_together() {
+    let copies = [(1, "acme"), (2, "borealis"), (3, "cusco")].map(|(number, name)| {
+        let mut copy = unsigned();
+        sign(&mut copy, name, &secret(number)).unwrap();
+        copy
+    });
+    let mut whole = unsigned();
+    // A damaged signature gives way to a good one, and does not take its place.
+    whole.approvals = copies[1].approvals.clone();
+    whole.approvals[0].signature = copies[0].approvals[0].signature;
+    let damaged = whole.clone();
+    for copy in &copies {
+        assert_eq!(ceremony::merge(&mut whole, copy), Ok(1));
+        assert_eq!(ceremony::merge(&mut whole, copy), Ok(0));
+    }
+    assert_eq!(ceremony::merge(&mut whole, &damaged), Ok(0));
+    assert_eq!(whole, signed());
+}
+
+#[test]
+fn copies_that_differ_are_not_put_together() {
+    let mut edited = signed();
+    edited.name = "alps".to_owned();
+    let mut whole = unsigned();
+    let error = ceremony::merge(&mut whole, &edited).unwrap_err();
+    let ours = unsigned().validate().unwrap().network_id();
+    assert!(matches!(error, MergeError::OtherNetwork { ours: found, .. } if found == ours));
+    assert_eq!(whole, unsigned());
 }
 
 #[test]

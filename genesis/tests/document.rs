@@ -161,3 +161,10 @@ fn an_organisation_file_is_checked_where_it_is_read() {
          [[member]] 1 \"clerk\", roles: \"A\" is not a name; a name has 1 to 64 of the letters a-z, 0-9, '-', '_', '.'"
     );
 }
+
+#[test]
+fn a_million_mistakes_are_no_worse_than_a_thousand() {
+    let text = "[[node]]\n".repeat(1024 * 1024 / 9);
+    let findings = GenesisDocument::parse(&text).unwrap_err();
+    assert_eq!(findings.as_slice().len(), 1000);
+}
