@@ -19,14 +19,15 @@ impl CloseCode {
         VarInt::from_u32(self as u32)
     }
 
-    /// What it tells whoever reads a packet dump or a log.
-    const fn reason(self) -> &'static [u8] {
+    /// What it tells a reader, also of a packet dump.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Stopping => b"the node stops",
-            Self::Stranger => b"the key is in no membership that this node knows",
-            Self::Protocol => b"that was not the protocol",
-            Self::Replaced => b"a newer connection took the place",
-            Self::Full => b"too many connections",
+            Self::Stopping => "the node stops",
+            Self::Stranger => "the key is in no membership that this node knows",
+            Self::Protocol => "that was not the protocol",
+            Self::Replaced => "a newer connection took the place",
+            Self::Full => "too many connections",
         }
     }
 
@@ -44,5 +45,5 @@ impl CloseCode {
 
 /// Closes a connection; what was written and not yet acknowledged may be lost.
 pub(crate) fn close(connection: &quinn::Connection, code: CloseCode) {
-    connection.close(code.number(), code.reason());
+    connection.close(code.number(), code.meaning().as_bytes());
 }

@@ -19,7 +19,7 @@ mod shared;
 pub(crate) mod transport;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -35,7 +35,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use self::identity::Identity;
-use self::shared::Shared;
+use self::shared::{Clients, Shared};
 use self::transport::Times;
 use crate::client_protocol::{Answer, Call, CloseCode};
 use crate::peer_protocol::PeerFrame;
@@ -166,6 +166,7 @@ pub struct Network {
     endpoint: quinn::Endpoint,
     address: SocketAddr,
     peers: Peers,
+    clients: Arc<Clients>,
     closing: watch::Sender<Option<CloseCode>>,
     /// Ends when the last task has ended.
     ended: mpsc::Receiver<()>,
@@ -196,6 +197,7 @@ impl Network {
         let (closing, closed) = watch::channel(None);
         let (alive, ended) = mpsc::channel(1);
         let peers = Peers::new();
+        let clients = Arc::<Clients>::default();
         let drain = settings.drain_timeout;
         let shared = Arc::new(Shared {
             settings,
@@ -205,7 +207,7 @@ impl Network {
             events: peer_events,
             peers: peers.clone(),
             calls,
-            clients: Arc::default(),
+            clients: Arc::clone(&clients),
             closing: closed,
             _alive: alive,
         });
@@ -215,6 +217,7 @@ impl Network {
             endpoint,
             address,
             peers,
+            clients,
             closing,
             ended,
             drain,
@@ -231,6 +234,12 @@ impl Network {
     #[must_use]
     pub fn peers(&self) -> Peers {
         self.peers.clone()
+    }
+
+    /// How many connections clients have now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.count()
     }
 
     /// Stops listening and dialling, lets waiting calls be answered for a short while, closes every connection.

@@ -84,6 +84,11 @@ struct Counts {
 }
 
 impl Clients {
+    /// How many there are now.
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+
     /// Counts a connection in, until the ticket is dropped; none where there are too many.
     pub(crate) fn admit(self: &Arc<Self>, key: PublicKey, max: usize) -> Option<ClientTicket> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
