@@ -159,8 +159,8 @@ pub fn sign(document: &mut GenesisDocument, organisation: &str, key: &SecretKey)
     Ok(())
 }
 
-/// Takes over the signatures of `other`, a copy of the same genesis that others have signed meanwhile, and says how many
-/// were new. Only those that verify are taken, in the place of ones that do not.
+/// Takes over the signatures of `other`, a copy of the same genesis that others have signed meanwhile, and says how
+/// many were new. Only those that verify are taken, in the place of ones that do not.
 ///
 /// # Errors
 /// [`MergeError`]; the document is then as it was.

@@ -9,8 +9,8 @@
 //! 1. `quipu-node init` draws each node's key and incarnation and writes its public half, a [`NodeFile`];
 //! 2. each organisation puts its administrator's public key, its members and its nodes into an [`OrganisationFile`];
 //! 3. someone, anyone, assembles the files: [`ceremony::assemble`]. The same files yield the same genesis;
-//! 4. each organisation reads the result and signs the network id: [`ceremony::sign`]. Copies that were signed apart are
-//!    put together again: [`ceremony::merge`];
+//! 4. each organisation reads the result and signs the network id: [`ceremony::sign`]. Copies that were signed apart
+//!    are put together again: [`ceremony::merge`];
 //! 5. [`ceremony::check`] says exactly what is missing or wrong, all of it; [`ceremony::read_complete`] is how a node
 //!    or an auditor takes a genesis: it refuses one that is not sound and signed by every organisation.
 //!

@@ -191,6 +191,9 @@ fn copies_that_were_signed_apart_are_put_together() {
     }
     assert_eq!(ceremony::merge(&mut whole, &damaged), Ok(0));
     assert_eq!(whole, signed());
+    let mut nobody = unsigned();
+    assert_eq!(ceremony::merge(&mut nobody, &damaged), Ok(0));
+    assert_eq!(nobody, unsigned());
 }
 
 #[test]

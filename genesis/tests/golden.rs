@@ -1,7 +1,7 @@
 //! The format is fixed: a file that was written once must read for ever as the network that it was.
 //!
-//! `tests/golden/genesis.golden` is such a file, complete; `genesis.hex` beside it holds its canonical bytes, from which
-//! an independent implementation computes the network id. If this test fails, a format has changed, not a test.
+//! `tests/golden/genesis.golden` is such a file, complete; `genesis.hex` beside it holds its canonical bytes, from
+//! which an independent implementation computes the network id. If this test fails, a format has changed, not a test.
 
 mod house;
 
