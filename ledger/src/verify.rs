@@ -57,13 +57,15 @@ pub fn run(
         chain: Findings::new(options.max_findings),
         records: Findings::new(options.max_findings),
         report: refused_by(Vec::new()),
+        stored_at: None,
         total: last_height(&copy).next().get(),
         copy: &copy,
         tip,
         options,
         progress,
     };
-    audit.report.executed = audit.executed_height();
+    audit.stored_at = audit.executed_height();
+    audit.report.executed = audit.stored_at.unwrap_or_default();
     audit.blocks()?;
     audit.rest();
     Ok(audit.finish())
@@ -134,19 +136,28 @@ struct Audit<'a> {
     records: Findings,
     /// Invariant: its height is that of the last block that was executed; equal to the tip's between batches.
     report: Report,
+    /// The height at which the stored records are to be compared; none where nothing was ever executed, or all of it
+    /// was lost in a crash before the first flush.
+    stored_at: Option<Height>,
     total: u64,
 }
 
 impl Audit<'_> {
     /// The height whose records the copy has, as it says itself.
-    fn executed_height(&mut self) -> Height {
+    fn executed_height(&self) -> Option<Height> {
         let stored = self.copy.get(Family::Meta, meta::EXECUTED).ok().flatten();
-        if let Some(executed) = stored.and_then(|bytes| codec::decode::<Executed>(&bytes, 256).ok()) {
-            return executed.height;
+        if let Some(executed) = stored
+            .as_ref()
+            .and_then(|bytes| codec::decode::<Executed>(bytes, 256).ok())
+        {
+            return Some(executed.height);
+        }
+        if stored.is_none() && records::nothing_derived(self.copy) {
+            return None;
         }
         // The record itself becomes a finding when it is compared; the results say what it must have been.
         let last = self.copy.last_key(Family::Results);
-        last.and_then(|key| decode_height_key(&key).ok()).unwrap_or_default()
+        Some(last.and_then(|key| decode_height_key(&key).ok()).unwrap_or_default())
     }
 
     /// All blocks, from block 0 to the last or to the first that is wrong.
@@ -180,7 +191,7 @@ impl Audit<'_> {
                 }
                 return Ok(());
             }
-            if (self.batch.is_full() || height == self.report.executed) && !self.flush()? {
+            if (self.batch.is_full() || Some(height) == self.stored_at) && !self.flush()? {
                 return Ok(());
             }
         }
@@ -206,7 +217,7 @@ impl Audit<'_> {
         }
         self.report.tip = self.tip.id().hash;
         self.expect(Height::ZERO, self.tip.id().hash);
-        if self.report.executed == Height::ZERO {
+        if self.stored_at == Some(Height::ZERO) {
             self.compare()?;
         }
         Ok(true)
@@ -239,7 +250,7 @@ impl Audit<'_> {
             self.report.certified = self.report.certified.max(certified_by(block));
             self.expect(block.header().height, block.hash());
         }
-        if !blocks.is_empty() && self.report.height == self.report.executed {
+        if !blocks.is_empty() && Some(self.report.height) == self.stored_at {
             self.compare()?;
         }
         let done = self.report.height.next().get();

@@ -10,7 +10,9 @@
 
 mod network;
 
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use network::filled::{EXECUTED, TIP};
 use network::raw::{Raw, copy_of, key, original, place, verify_at};
@@ -19,8 +21,9 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{Height, Incarnation};
-use quipu_ledger::store::Store;
+use quipu_ledger::block::Block;
 use quipu_ledger::store::record::{Family, height_key, meta};
+use quipu_ledger::store::{Executor, LogChange, Store};
 use quipu_ledger::verify::{self, Finding, Place, VerifyError, VerifyOptions};
 
 fn cut_from(raw: &Raw, first: Height) {
@@ -112,7 +115,7 @@ fn one_finding(result: Result<verify::Report, VerifyError>) -> (&'static str, St
 
 #[test]
 fn another_network_and_a_wrong_genesis_file_are_told_apart() {
-    let verify_against = |genesis: &quipu_ledger::block::Block| {
+    let verify_against = |genesis: &Block| {
         one_finding(verify::run(
             original().0.path(),
             genesis,
@@ -161,7 +164,7 @@ fn a_fresh_store_and_one_that_never_executed_are_sound() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let store = Store::create(&data, block_0.header().network, &block_0, Incarnation([1; 16])).unwrap();
-    drop(quipu_ledger::store::Executor::open(&store).unwrap());
+    drop(Executor::open(&store).unwrap());
     store.flush().unwrap();
     drop(store);
     // A node's directory is as good as its data directory.
@@ -232,26 +235,82 @@ fn a_missing_table_is_found() {
     }
 }
 
-/// A copy of a node that was killed: its last blocks are in the write-ahead log only.
-fn killed() -> (tempfile::TempDir, quipu_ledger::block::Block) {
+/// A copy of a node that was killed: its blocks are in the write-ahead log only, and all that it executed is lost, but
+/// for block 0 where that was `flushed`.
+fn killed(flushed: bool) -> (tempfile::TempDir, Block) {
     let source = tempfile::tempdir().unwrap();
     let block_0 = genesis(1, membership(3));
     let store = Store::create(source.path(), block_0.header().network, &block_0, Incarnation([1; 16])).unwrap();
-    drop(quipu_ledger::store::Executor::open(&store).unwrap());
-    store.flush().unwrap();
-    let blocks = original().1.blocks[1..].iter().cloned();
-    for block in blocks {
-        store
-            .write_log(&[quipu_ledger::store::LogChange::Append(block)], true)
-            .unwrap();
+    let mut executor = Executor::open(&store).unwrap();
+    if flushed {
+        store.flush().unwrap();
+    }
+    for block in &original().1.blocks[1..] {
+        store.write_log(&[LogChange::Append(block.clone())], true).unwrap();
+        executor.execute(block, &membership(3)).unwrap();
     }
     let copy = copy_of(source.path());
     (copy, block_0)
 }
 
 #[test]
+fn a_killed_node_that_lost_what_it_executed_is_sound() {
+    for flushed in [false, true] {
+        let (copy, block_0) = killed(flushed);
+        let report = verify::run(copy.path(), &block_0, VerifyOptions::default(), &mut |_| {}).unwrap();
+        assert_eq!(
+            (report.findings, report.height, report.executed),
+            (vec![], TIP, Height(0))
+        );
+    }
+}
+
+#[test]
+fn a_record_of_execution_where_nothing_was_executed_is_named() {
+    let (copy, block_0) = killed(false);
+    let options = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&options, copy.path()).unwrap();
+    let db = rocksdb::DB::open_cf(&options, copy.path(), families).unwrap();
+    db.put_cf(db.cf_handle("state").unwrap(), b"\x07defaultkey", b"\x01\x00\x00")
+        .unwrap();
+    drop(db);
+    let report = verify::run(copy.path(), &block_0, VerifyOptions::default(), &mut |_| {}).unwrap();
+    assert_eq!(report.findings[0].place, key("meta/executed"));
+}
+
+/// Opens the store that the test below names, and holds it until its standard input ends.
+#[test]
+#[ignore = "started by the test below"]
+fn child_that_holds_a_store() {
+    let dir = std::env::var_os("QUIPU_HELD_STORE").unwrap();
+    let store = Store::open(Path::new(&dir)).unwrap();
+    println!("held");
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    drop(store);
+}
+
+#[test]
+fn a_store_in_use_is_refused_and_left_alone() {
+    let copy = copy_of(original().0.path());
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "child_that_holds_a_store", "--nocapture"])
+        .env("QUIPU_HELD_STORE", copy.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(said.by_ref().any(|line| line.unwrap().contains("held")));
+    let refused = verify_at(copy.path(), VerifyOptions::default());
+    assert!(matches!(refused, Err(VerifyError::InUse { .. })), "{refused:?}");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(verify_at(copy.path(), VerifyOptions::default()).unwrap().ok());
+}
+
+#[test]
 fn a_flipped_byte_in_the_write_ahead_log_is_named_by_the_first_block_that_it_hides() {
-    let (source, block_0) = killed();
+    let (source, block_0) = killed(true);
     let verify = |dir: &Path| verify::run(dir, &block_0, VerifyOptions::default(), &mut |_| {}).unwrap();
     let report = verify(source.path());
     assert_eq!((report.findings, report.height), (vec![], TIP));

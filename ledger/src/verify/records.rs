@@ -193,6 +193,13 @@ fn finding(kind: Kind, family: Family, key: &[u8], what: &str) -> Finding {
     kind.at(place, format!("{record} {what}"))
 }
 
+/// Whether the copy has no record at all that execution writes.
+pub(super) fn nothing_derived(copy: &Copy) -> bool {
+    let empty = |family| matches!(copy.cursor(family).as_ref().map(Cursor::item), Ok(Ok(None)));
+    let absent = |key| matches!(copy.get(Family::Meta, key), Ok(None));
+    DERIVED.into_iter().all(empty) && DERIVED_META.into_iter().all(absent)
+}
+
 /// Compares the records of `meta` that follow from the chain.
 pub(super) fn compare_meta(copy: &Copy, replay: &Store, findings: &mut Findings) -> Result<(), VerifyError> {
     let mut expected = replay.records(Family::Meta).map_err(|error| scratch(&error))?;

@@ -56,7 +56,7 @@ pub struct Report {
     pub tip: Hash,
     /// Transactions up to there.
     pub transactions: u64,
-    /// Height that the copy has executed.
+    /// Height that the copy has executed; zero where it has executed nothing.
     pub executed: Height,
     /// Height that the copy knows to be committed.
     pub committed: Height,
