@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use quipu_consensus::engine::Role;
 use quipu_consensus::input::{PersistSeq, SessionId};
 use quipu_consensus::output::{Class, LogOperation};
-use quipu_crypto::id::Slot;
+use quipu_crypto::id::{Slot, Term};
 use quipu_ledger::store::Store;
 use quipu_ledger::transaction::VerifiedTransaction;
 use tokio::sync::oneshot;
@@ -87,6 +88,8 @@ pub struct Runner {
     submitters: HashMap<Ticket, oneshot::Sender<Answer>>,
     readers: HashMap<Ticket, oneshot::Sender<bool>>,
     stop: Option<Stopping>,
+    /// Role, term and leader as last told to the log.
+    told: Option<(Role, Term, Option<Slot>)>,
 }
 
 /// A stop under way.
@@ -113,6 +116,7 @@ impl Runner {
             submitters: HashMap::new(),
             readers: HashMap::new(),
             stop: None,
+            told: None,
         }
     }
 
@@ -333,8 +337,14 @@ impl Runner {
     }
 
     /// Shows the replica's status to the others.
-    fn show(&self) {
+    fn show(&mut self) {
         let status = self.replica.status();
+        let standing = (status.role, status.term, status.leader);
+        if self.told != Some(standing) {
+            self.told = Some(standing);
+            let leader = status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+            tracing::info!(role = role(status.role), term = %status.term, leader, tip = %status.tip, "role");
+        }
         let executed = self.replica.executed();
         let waiting = u64::try_from(self.replica.waiting()).unwrap_or(u64::MAX);
         self.hands.status.set(|node| {
@@ -350,8 +360,7 @@ impl Runner {
 }
 
 /// As operators say it.
-fn role(role: quipu_consensus::engine::Role) -> &'static str {
-    use quipu_consensus::engine::Role;
+fn role(role: Role) -> &'static str {
     match role {
         Role::Waiting => "waiting",
         Role::Recovering => "recovering",

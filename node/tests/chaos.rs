@@ -1,0 +1,166 @@
+//! Real processes under load, killed at random: what was acknowledged is there once, and all copies are equal.
+//!
+//! `QUIPU_CHAOS_ROUNDS` says how many kills; a few in CI, 50 before a release.
+#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+
+mod processes;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use processes::{Processes, put};
+use quipu_crypto::id::{NetworkId, TransactionId};
+use quipu_crypto::key::SecretKey;
+use quipu_ledger::result::Outcome;
+use quipu_ledger::store::Store;
+use quipu_ledger::store::record::Family;
+use quipu_ledger::transaction::SignedTransaction;
+use quipu_ledger::verify;
+use quipu_node::client::Client;
+use quipu_node::client_protocol::{Answer, Call, Receipt};
+
+const WORKERS: usize = 16;
+
+/// What a worker saw.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Vec<Receipt>,
+    unresolved: Vec<SignedTransaction>,
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_or_doubled_when_nodes_are_killed_at_random() {
+    let rounds: u32 = std::env::var("QUIPU_CHAOS_ROUNDS")
+        .ok()
+        .map_or(6, |text| text.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut network = Processes::start(3);
+    let client = runtime.block_on(async { network.client() });
+    let seen = runtime.block_on(load_and_kill(&mut network, &client, rounds));
+    let unresolved: usize = seen.iter().map(|seen| seen.unresolved.len()).sum();
+    let acknowledged: BTreeMap<TransactionId, Receipt> = seen
+        .iter()
+        .flat_map(|seen| &seen.acknowledged)
+        .map(|receipt| (receipt.id, *receipt))
+        .collect();
+    println!(
+        "{rounds} kills, {} acknowledged, {unresolved} unresolved",
+        acknowledged.len()
+    );
+    assert!(acknowledged.len() > 100, "the load made progress");
+    runtime.block_on(async {
+        network.converged(&client).await;
+        check_on_every_node(&network, &client, &acknowledged).await;
+        client.close().await;
+    });
+    network.stop_all();
+    compare_copies(&network);
+    verify_copies(&network);
+}
+
+async fn load_and_kill(network: &mut Processes, client: &Client, rounds: u32) -> Vec<Seen> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|worker| {
+            let (client, stop, key) = (client.clone(), Arc::clone(&stop), network.client_key.clone());
+            tokio::spawn(work(worker, client, key, network.genesis.network_id(), stop))
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for _ in 0..rounds {
+        let node = usize::from(random_byte()) % network.count();
+        network.kill(node);
+        tokio::time::sleep(Duration::from_millis(100 + 4 * u64::from(random_byte()))).await;
+        network.launch(node);
+        tokio::time::sleep(Duration::from_millis(200 + 4 * u64::from(random_byte()))).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut seen = Vec::new();
+    for worker in workers {
+        seen.push(worker.await.unwrap());
+    }
+    seen
+}
+
+async fn work(worker: usize, client: Client, key: SecretKey, network: NetworkId, stop: Arc<AtomicBool>) -> Seen {
+    let mut seen = Seen::default();
+    let mut number = 0_u64;
+    while !stop.load(Ordering::Relaxed) {
+        number += 1;
+        let transaction = put(&key, network, &format!("{worker}/{}", number % 50), &number.to_string());
+        match client.submit(&transaction, Duration::from_secs(20)).await {
+            Ok(Answer::Executed(receipt)) => {
+                assert_eq!(receipt.outcome, Outcome::Applied);
+                assert_eq!(receipt.id, transaction.id());
+                seen.acknowledged.push(receipt);
+            }
+            Ok(Answer::Rejected(rejection)) => panic!("rejected: {rejection}"),
+            _ => seen.unresolved.push(transaction),
+        }
+    }
+    seen
+}
+
+/// Every node gives the same receipt as the one that was acknowledged.
+async fn check_on_every_node(network: &Processes, client: &Client, all: &BTreeMap<TransactionId, Receipt>) {
+    for node in &network.genesis.membership().nodes {
+        for receipt in all.values() {
+            let call = Call::Lookup {
+                id: receipt.id,
+                expires_at: None,
+            };
+            let answer = client.call_node(node.slot, call, Duration::from_secs(5)).await.unwrap();
+            assert_eq!(answer, Answer::Executed(*receipt), "on {}", node.name);
+        }
+    }
+}
+
+/// Blocks, results, state, history, index and replay memory are equal record for record.
+fn compare_copies(network: &Processes) {
+    let scratch = tempfile::tempdir().unwrap();
+    let open = |node: usize| {
+        let logs = scratch.path().join(node.to_string());
+        std::fs::create_dir(&logs).unwrap();
+        Store::open_read_only(&network.dir(node).join("data"), &logs).unwrap()
+    };
+    let first = open(0);
+    for node in 1..network.count() {
+        let other = open(node);
+        assert_eq!(first.tip(), other.tip());
+        for family in Family::ALL.into_iter().filter(|family| *family != Family::Meta) {
+            let mut theirs = other.records(family).unwrap();
+            let mut count = 0;
+            for record in first.records(family).unwrap() {
+                assert_eq!(Some(record.unwrap()), theirs.next().map(Result::unwrap), "{family:?}");
+                count += 1;
+            }
+            assert!(theirs.next().is_none(), "node {node} has more records in {family:?}");
+            println!("node 1 = node {}: {count} records in {family:?}", node + 1);
+        }
+    }
+}
+
+fn verify_copies(network: &Processes) {
+    for node in 0..network.count() {
+        let block = network.genesis.block();
+        let report = verify::run(
+            &network.dir(node),
+            &block,
+            verify::VerifyOptions::default(),
+            &mut |_| (),
+        )
+        .unwrap();
+        assert!(report.ok, "copy of node {node}: {:?}", report.findings);
+    }
+}
+
+fn random_byte() -> u8 {
+    quipu_crypto::random::bytes::<1>().unwrap()[0]
+}

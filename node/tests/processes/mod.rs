@@ -1,0 +1,206 @@
+//! A network of real `quipu-node` processes on loopback, made by the real ceremony, ended with the test.
+
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use quipu_crypto::id::{NetworkId, TimeMs};
+use quipu_crypto::key::SecretKey;
+use quipu_genesis::{Genesis, ceremony, development};
+use quipu_ledger::operation::{Namespace, Operation};
+use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
+use quipu_node::client::{Client, ClientSettings, Endpoint};
+use quipu_node::client_protocol::{Answer, Call, NodeStatus};
+use quipu_node::init::{self, Wish};
+use quipu_node::{clock, config};
+
+/// The processes and what is needed to speak with them.
+pub(crate) struct Processes {
+    pub(crate) genesis: Genesis,
+    pub(crate) client_key: SecretKey,
+    root: tempfile::TempDir,
+    children: Vec<Option<Child>>,
+}
+
+impl Processes {
+    /// Makes and starts a network of `count` nodes.
+    pub(crate) fn start(count: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let client_key = SecretKey::from_seed([200; 32]);
+        let nodes: Vec<_> = (1..=count)
+            .map(|n| {
+                let address = free_address();
+                let wish = Wish {
+                    dir: root.path().join(format!("node{n}")),
+                    name: format!("node{n}"),
+                    listen: address.parse().unwrap(),
+                    address,
+                    passphrase: None,
+                };
+                init::init(&wish).unwrap()
+            })
+            .collect();
+        let administrator = SecretKey::from_seed([201; 32]);
+        let began = TimeMs(clock::wall().get() - 1_000);
+        let document = development::genesis("chaos", began, &nodes, &administrator, client_key.public()).unwrap();
+        for n in 1..=count {
+            document
+                .write(&root.path().join(format!("node{n}")).join(config::GENESIS_FILE))
+                .unwrap();
+        }
+        let genesis = ceremony::require_complete(&document).unwrap();
+        let mut network = Self {
+            genesis,
+            client_key,
+            root,
+            children: (0..count).map(|_| None).collect(),
+        };
+        (0..count).for_each(|node| network.launch(node));
+        network
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.children.len()
+    }
+
+    pub(crate) fn dir(&self, node: usize) -> PathBuf {
+        self.root.path().join(format!("node{}", node + 1))
+    }
+
+    fn log(&self, node: usize) -> PathBuf {
+        self.dir(node).join("node.log")
+    }
+
+    /// Starts the process of a node.
+    pub(crate) fn launch(&mut self, node: usize) {
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(node))
+            .unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_quipu-node"))
+            .args(["run", "--dir"])
+            .arg(self.dir(node))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.children[node] = Some(child);
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.children[node].take() {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "node {node} ended by itself:\n{}",
+                self.tail(node)
+            );
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM to all, and waits.
+    pub(crate) fn stop_all(&mut self) {
+        for child in self.children.iter().flatten() {
+            let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+            assert!(sent.success());
+        }
+        for node in 0..self.count() {
+            if let Some(mut child) = self.children[node].take() {
+                let status = child.wait().unwrap();
+                assert!(
+                    status.success(),
+                    "node {node} ended with {status}:\n{}",
+                    self.tail(node)
+                );
+            }
+        }
+    }
+
+    pub(crate) fn tail(&self, node: usize) -> String {
+        tail(&self.log(node))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let endpoint = |node: &quipu_ledger::membership::Node| Endpoint {
+            slot: node.slot,
+            name: node.name.clone(),
+            address: node.address.clone(),
+            key: node.key,
+        };
+        let endpoints = self.genesis.membership().nodes.iter().map(endpoint).collect();
+        Client::new(endpoints, &self.client_key, ClientSettings::default()).unwrap()
+    }
+
+    /// Waits until all nodes know one leader and have executed the same tip.
+    pub(crate) async fn converged(&self, client: &Client) -> Vec<NodeStatus> {
+        let begin = Instant::now();
+        loop {
+            let mut all = Vec::new();
+            for node in &self.genesis.membership().nodes {
+                if let Ok(Answer::Status(status)) =
+                    client.call_node(node.slot, Call::Status, Duration::from_secs(2)).await
+                {
+                    all.push(*status);
+                }
+            }
+            let equal = all.len() == self.count()
+                && all.iter().all(|status| {
+                    status.leader.is_some()
+                        && status.leader == all[0].leader
+                        && status.tip == all[0].tip
+                        && status.executed.height == status.tip.height
+                });
+            if equal {
+                return all;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(60), "not converged: {all:#?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.children.iter_mut().flatten() {
+            let _gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// A signed put that expires in a minute.
+pub(crate) fn put(key: &SecretKey, network: NetworkId, name: &str, value: &str) -> SignedTransaction {
+    let body = TransactionBody {
+        version: 1,
+        network,
+        sender: key.public(),
+        nonce: quipu_crypto::random::bytes().unwrap(),
+        expires_at: TimeMs(clock::wall().get() + 60_000),
+        operations: vec![Operation::Put {
+            namespace: Namespace::new("default").unwrap(),
+            key: name.into(),
+            value: value.into(),
+        }],
+        memo: Vec::new(),
+    };
+    SignedTransaction::sign(body, key).unwrap()
+}
+
+fn free_address() -> String {
+    UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
