@@ -104,28 +104,41 @@ impl Inspector {
         }
     }
 
-    /// An append whose parent is not known here passes without blocks: the engine says what it has instead.
+    /// An append whose parent is not known passes without blocks: the engine says what it has instead.
     fn append(&mut self, append: Append<BlockBytes>) -> Result<Append<ChainBlock>, Finding> {
-        let (append, encoded) = take_blocks(append);
+        let (mut append, encoded) = take_blocks(append);
         let mut parent = self.tip(&append.previous.hash);
         let mut blocks: Vec<ChainBlock> = Vec::new();
         let mut fresh: Vec<Block> = Vec::new();
         for bytes in encoded {
-            let Some(tip) = parent else { break };
             let block = Block::decode(&bytes)?;
+            if blocks.is_empty() {
+                // Below what was committed at the start, nothing is remembered: the first known parent is the beginning.
+                parent = self.tip(&block.header().previous);
+            }
+            let Some(tip) = parent.clone() else { continue };
+            if blocks.is_empty() {
+                append.previous = tip.id();
+            }
             if let Some(known) = self.checked.get(&block.hash()) {
                 parent = known.tip().cloned();
                 blocks.push(known.clone());
                 continue;
             }
             let height = block.header().height;
-            let tip = Arc::new(tip.check(&block).map_err(|fault| Finding::Fault { height, fault })?);
+            let next = Arc::new(tip.check(&block).map_err(|fault| Finding::Fault { height, fault })?);
             fresh.push(block.clone());
-            blocks.push(ChainBlock::new(block, Arc::clone(&tip)));
-            parent = Some(tip);
+            blocks.push(ChainBlock::new(block, Arc::clone(&next)));
+            parent = Some(next);
         }
         self.verify(&fresh)?;
         blocks.iter().for_each(|block| self.remember(block.clone()));
+        let beginning = self.beginning.id();
+        if blocks.is_empty() && append.previous.height < beginning.height {
+            // Every leader has what was committed: speak of that, so that it goes on from there.
+            append.previous = beginning;
+            append.commit = append.commit.max(beginning);
+        }
         Ok(with_blocks(append, blocks))
     }
 

@@ -158,6 +158,12 @@ impl Replica {
         self.role == Role::Leader
     }
 
+    /// Whether this node leads and there is somebody to hand over to.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.leads() && !self.sessions.is_empty()
+    }
+
     /// Transactions that wait for a block here, or for their result.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -328,7 +328,7 @@ impl Runner {
 
     /// Whether it is time to end: at once when broken, otherwise when another leads or nobody took over in time.
     fn ended(&mut self, now: u64) -> Option<Result<(), String>> {
-        let leads = self.replica.leads();
+        let leads = self.replica.hands_over();
         let due = self
             .stop
             .as_ref()
@@ -342,7 +342,9 @@ impl Runner {
         let standing = (status.role, status.term, status.leader);
         if self.told != Some(standing) {
             self.told = Some(standing);
-            let leader = status.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string());
+            let leader = status
+                .leader
+                .map_or_else(|| "none".to_owned(), |leader| leader.to_string());
             tracing::info!(role = role(status.role), term = %status.term, leader, tip = %status.tip, "role");
         }
         let executed = self.replica.executed();

@@ -196,8 +196,10 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
         ticks.now(),
     )
     .map_err(failed)?;
-    let parts = Parts::begin(prepared, store, executor, restart, ticks)?;
+    let parts = Parts::begin(prepared, store.clone(), executor, restart, ticks)?;
     let ended = parts.serve(stop).await;
+    // Derived records are written without a log of their own: on disk now, they need not be derived again at the start.
+    store.flush().map_err(|error| failed(error.to_string()))?;
     drop(lock);
     ended
 }

@@ -194,6 +194,8 @@ impl Replica {
         }
         self.waiting.swept = moment.now;
         let reached = self.executed_time;
+        // What waits there already has not been sent yet: no leader is known.
+        let nothing_to_send = self.waiting.outbox.is_empty();
         let mut overdue: Option<TimeMs> = None;
         let mut expired = Vec::new();
         for (id, unsettled) in &self.waiting.all {
@@ -202,10 +204,7 @@ impl Replica {
                 expired.push(*id);
             } else if expires_at <= moment.wall {
                 overdue = Some(overdue.map_or(expires_at, |later| later.max(expires_at)));
-            } else if unsettled
-                .sent
-                .is_none_or(|sent| moment.now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
-            {
+            } else if nothing_to_send && is_silent(unsettled.sent, moment.now) {
                 self.waiting.outbox.push(*id);
             }
         }
@@ -239,4 +238,9 @@ impl Replica {
             out.push(frame(leader, session, &PeerFrame::Expire { time }));
         }
     }
+}
+
+/// Whether what was sent then should have been heard of by now.
+fn is_silent(sent: Option<Tick>, now: Tick) -> bool {
+    sent.is_none_or(|sent| now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
 }

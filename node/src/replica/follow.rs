@@ -36,6 +36,12 @@ impl Held {
         }
     }
 
+    /// The last block that passed, where something of this session waits behind it.
+    fn waits_at(&self, from: Slot, session: SessionId) -> Option<BlockId> {
+        let first = self.queue.front().filter(|_| self.from == Some((from, session)))?;
+        Some(first.previous)
+    }
+
     /// Keeps an append behind the others; one for which there is no room is dropped, the leader sends it again.
     fn push(&mut self, from: Slot, session: SessionId, append: Append<ChainBlock>) {
         if self.from != Some((from, session)) {
@@ -86,9 +92,12 @@ impl Replica {
         append: Append<ChainBlock>,
         out: &mut Vec<Action>,
     ) {
-        if self.held.from == Some((from, session)) && !self.held.queue.is_empty() && !append.blocks.is_empty() {
-            let contact = contact(&append);
-            self.held.push(from, session, append);
+        // What the leader sends now follows on what is held, so to the engine it is a contact at the place where that waits.
+        if let Some(waits_at) = self.held.waits_at(from, session) {
+            let contact = contact(&append, waits_at);
+            if !append.blocks.is_empty() {
+                self.held.push(from, session, append);
+            }
             self.receive(moment, from, session, contact, out);
             return;
         }
@@ -224,11 +233,12 @@ impl Replica {
     }
 }
 
-/// The append without its blocks: says that the leader is there, and no more.
-fn contact(append: &Append<ChainBlock>) -> Append<ChainBlock> {
+/// The append without its blocks, on a block that the engine has: says that the leader is there, and no more.
+fn contact(append: &Append<ChainBlock>, previous: BlockId) -> Append<ChainBlock> {
     Append {
+        previous,
         blocks: Vec::new(),
-        commit: clip(append.commit, append.previous),
+        commit: clip(append.commit, previous),
         ..append.clone()
     }
 }
