@@ -157,7 +157,7 @@ fn verify_copies(network: &Processes) {
             &mut |_| (),
         )
         .unwrap();
-        assert!(report.ok, "copy of node {node}: {:?}", report.findings);
+        assert!(report.ok(), "copy of node {node}: {:?}", report.findings);
     }
 }
 
