@@ -16,7 +16,7 @@ use network::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use quipu_crypto::id::{Height, Slot, Term};
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
 use quipu_crypto::merkle::Frontier;
 use quipu_ledger::block::{Block, Body, Executed, Header};
 use quipu_ledger::certificate::{Certificate, CommitStatement};
@@ -97,6 +97,7 @@ fn decode_all(bytes: &[u8]) {
     ignore(record::decode_frontier(bytes));
     ignore(record::decode_recent_key(bytes));
     ignore(record::decode_promise_key(bytes));
+    ignore(record::decode_promise(bytes));
     ignore(record::decode_height_key(bytes));
 }
 
@@ -156,6 +157,7 @@ fn samples() -> &'static [Vec<u8>] {
         samples.push(record::history_key(&key, Version::default()));
         samples.push(key.as_bytes().to_vec());
         samples.push(record::promise_key(Slot(7)));
+        samples.push(codec::encode(&greatest_promise()));
         let outcomes = vec![Outcome::Applied; 20];
         let executed = Executed::genesis();
         samples.push(codec::encode(&ResultsRecord { executed, outcomes }));
@@ -221,6 +223,25 @@ proptest! {
         }
         decode_all(&bytes);
     }
+}
+
+/// Peers say the numbers in it.
+fn greatest_promise() -> PromiseRecord {
+    PromiseRecord {
+        start: u64::MAX,
+        vote: Term::MAX,
+        accepted: BlockId {
+            height: Height::MAX,
+            term: Term::MAX,
+            hash: blocks()[0].hash(),
+        },
+    }
+}
+
+#[test]
+fn the_greatest_promise_can_be_read_again() {
+    let promise = greatest_promise();
+    assert_eq!(record::decode_promise(&codec::encode(&promise)), Ok(promise));
 }
 
 #[test]

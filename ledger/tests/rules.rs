@@ -9,6 +9,8 @@
 mod network;
 
 use network::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{Height, NetworkId, Slot, Term, TimeMs};
 use quipu_crypto::key::SecretKey;
@@ -455,4 +457,61 @@ fn a_change_that_nobody_asked_for_is_refused() {
     membership.outgoing.pop();
     let unlike = "the membership is not the one asked for with the former voters as outgoing";
     check(unlike, MembershipRecord::Joint { membership, request });
+}
+
+/// Scenario 76 of the consensus notes: signatures of different terms over a block of an older term prove nothing.
+fn judged(view: u64, signed: &[u64], of: &ChainTip) -> bool {
+    let header = of.header();
+    let mut collected = certificate(header, Term(view), &[]);
+    for (slot, made_in) in (0..).zip(signed) {
+        if *made_in > 0 {
+            let one = certificate(header, Term(*made_in), &[(slot, false, node_key(slot))]);
+            collected.signatures.extend(one.signatures);
+        }
+    }
+    certificate::judge(&collected, header, of.membership()).is_ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_certificate_counts_signatures_of_the_blocks_own_term_only(view in 1_u64..4, signed in vec(0_u64..4, 5)) {
+        let tip = ChainTip::genesis(&genesis(1, membership(5))).unwrap();
+        let tip = tip.check(&opening(&tip, Term(2), 0, &[0, 1, 2])).unwrap();
+        let signers: Vec<u64> = signed.iter().copied().filter(|made_in| *made_in > 0).collect();
+        let expected = view == 2 && signers.len() >= 3 && signers.iter().all(|made_in| *made_in == 2);
+        prop_assert_eq!(judged(view, &signed, &tip), expected);
+    }
+}
+
+#[test]
+fn a_certificate_counts_all_majorities() {
+    let tip = ChainTip::genesis(&genesis(1, membership(5))).unwrap();
+    let tip = tip.check(&opening(&tip, Term(2), 0, &[0, 1, 2])).unwrap();
+    for signers in 0..32_u64 {
+        let signed: Vec<u64> = (0..5).map(|slot| (signers >> slot & 1) * 2).collect();
+        assert_eq!(judged(2, &signed, &tip), signers.count_ones() >= 3);
+    }
+}
+
+#[test]
+fn a_certificate_in_a_body_is_of_an_ancestor_and_valid() {
+    let tip = opened();
+    let signers = [(0, false, node_key(0)), (2, false, node_key(2))];
+    let carrying = |certificate| Body {
+        certificate: Some(certificate),
+        ..transactions_of(Vec::new())
+    };
+    let check = |certificate| tip.check(&next(&tip, carrying(certificate))).map(|_| ());
+    let good = certificate(tip.header(), Term(1), &signers);
+    check(good.clone()).unwrap();
+    let few = certificate(tip.header(), Term(1), &signers[..1]);
+    assert_eq!(check(few).unwrap_err().code(), "wrong_certificate");
+    let mut of_stranger = good.clone();
+    of_stranger.hash = Hash::ZERO;
+    assert_eq!(check(of_stranger).unwrap_err(), Fault::CertificateOfStranger(Height(1)));
+    let mut of_itself = good;
+    of_itself.height = Height(2);
+    assert_eq!(check(of_itself).unwrap_err(), Fault::CertificateOfStranger(Height(2)));
 }

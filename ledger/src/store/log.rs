@@ -341,7 +341,7 @@ impl Store {
         records.seek(meta::PROMISE);
         while let Some((key, value)) = records.item().filter(|(key, _)| key.starts_with(meta::PROMISE)) {
             let slot = decoded(Family::Meta, key, record::decode_promise_key(key))?;
-            let promise = decoded(Family::Meta, key, codec::decode(value, 64))?;
+            let promise = decoded(Family::Meta, key, record::decode_promise(value))?;
             promises.insert(slot, promise);
             records.next();
         }

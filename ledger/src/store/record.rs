@@ -182,6 +182,15 @@ pub fn decode_promise_key(bytes: &[u8]) -> Result<Slot, DecodeError> {
     Ok(Slot(u32::from_be_bytes(slot)))
 }
 
+/// Reads a value in `meta` of what is remembered of a peer.
+///
+/// # Errors
+/// Where it is not valid.
+pub fn decode_promise(bytes: &[u8]) -> Result<PromiseRecord, DecodeError> {
+    // Four varints of 64 bits and a hash.
+    codec::decode(bytes, 4 * 10 + HASH_LENGTH)
+}
+
 /// Reads a value in `headers`.
 ///
 /// # Errors

@@ -84,7 +84,9 @@ impl Copy {
     }
 
     fn open_data(dir: &Path, scratch: &Path) -> Result<Self, Refusal> {
-        let strict = options(scratch);
+        let mut strict = options(scratch);
+        // A log file that the copy should have, and has not, or not whole.
+        strict.set_track_and_verify_wals_in_manifest(true);
         let found = DB::list_cf(&strict, dir).map_err(|error| unreadable(error.as_ref()))?;
         for family in Family::ALL {
             if !found.iter().any(|name| name == family.name()) {

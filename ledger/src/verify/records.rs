@@ -12,7 +12,7 @@ use super::copy::{Copy, Cursor, Flaw};
 use super::report::{Finding, Kind, Place, VerifyError};
 use crate::codec;
 use crate::state::StateKey;
-use crate::store::record::{self, Family, PromiseRecord, VoteRecord, meta};
+use crate::store::record::{self, Family, VoteRecord, meta};
 use crate::store::{RawRecords, Store};
 
 /// Families that follow from the chain alone, in the order in which they are compared.
@@ -253,7 +253,7 @@ fn judge_meta(key: &[u8], value: &[u8], network: NetworkId) -> Option<(Kind, &'s
         meta::VOTE => codec::decode::<VoteRecord>(value, 32).is_ok(),
         meta::COMMIT | meta::START => value.len() == 8,
         _ if key.starts_with(meta::PROMISE) => {
-            record::decode_promise_key(key).is_ok() && codec::decode::<PromiseRecord>(value, 64).is_ok()
+            record::decode_promise_key(key).is_ok() && record::decode_promise(value).is_ok()
         }
         _ => return Some((Kind::ExtraRecord, "is not one that a node writes")),
     };
