@@ -1,4 +1,5 @@
 //! A network of real `quipu-node` processes on loopback, made by the real ceremony, ended with the test.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
@@ -173,9 +174,14 @@ impl Drop for Processes {
     }
 }
 
-/// A signed put that expires in a minute.
+/// A put that expires in a minute, signed.
 pub(crate) fn put(key: &SecretKey, network: NetworkId, name: &str, value: &str) -> SignedTransaction {
-    let body = TransactionBody {
+    SignedTransaction::sign(body(key, network, name, value), key).unwrap()
+}
+
+/// A put that expires in a minute.
+pub(crate) fn body(key: &SecretKey, network: NetworkId, name: &str, value: &str) -> TransactionBody {
+    TransactionBody {
         version: 1,
         network,
         sender: key.public(),
@@ -187,8 +193,7 @@ pub(crate) fn put(key: &SecretKey, network: NetworkId, name: &str, value: &str) 
             value: value.into(),
         }],
         memo: Vec::new(),
-    };
-    SignedTransaction::sign(body, key).unwrap()
+    }
 }
 
 fn free_address() -> String {
