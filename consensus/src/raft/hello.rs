@@ -105,7 +105,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let known = self.memory.of(from);
         let before = match self.memory.greeted_by.get(&from) {
             Some((start, over, before)) if (*start, *over) == (hello.start, session) => *before,
-            _ => known.start,
+            _ => {
+                self.forget_progress(from);
+                known.start
+            }
         };
         self.memory.greeted_by.insert(from, (hello.start, session, before));
         let welcome = Welcome {
@@ -122,7 +125,6 @@ impl<B: Block, R: Rules> Raft<B, R> {
                     ..known
                 },
             );
-            self.forget_progress(from);
         }
         self.send(from, Class::Control, Message::Welcome(welcome));
     }

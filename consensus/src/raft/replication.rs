@@ -243,16 +243,20 @@ impl<B: Block, R: Rules> Raft<B, R> {
         };
         let matched = peer.matched_height();
         match peer.flow {
-            Flow::Probe { .. } if Some(rejected.previous) == peer.next.previous() => peer.probe(next),
+            Flow::Probe { .. } if Some(rejected.previous) == peer.next.previous() => {
+                let before = peer.next;
+                peer.probe(next);
+                if peer.next == before || (peer.next > tip && rejected.tip.height == tip) {
+                    // The same question would get the same answer, be it that a recovering node holds everything and
+                    // may not say so: the next contact asks again.
+                    peer.flow = Flow::Probe { sent: true };
+                }
+            }
             // Blocks went missing on the way: what is matched stays matched.
             Flow::Stream if rejected.previous > matched => peer.probe(matched.next()),
             _ => {}
         }
         let upto = rejected.tip;
-        if peer.next > tip && peer.flow == (Flow::Probe { sent: false }) && upto.height == tip {
-            // A recovering node holds everything and may not say so: the next contact asks again.
-            peer.flow = Flow::Probe { sent: true };
-        }
         self.believe_rejection(from, upto);
         self.answered(from);
     }

@@ -176,6 +176,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             return self.halt(halt);
         }
         self.own_vote_is_durable();
+        self.try_leave_recovery();
         self.try_commit();
         self.trim();
     }

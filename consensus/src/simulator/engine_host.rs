@@ -195,6 +195,12 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
 }
 
 impl<R: Rules + Clone> EngineHost<R> {
+    /// The blocks on a disk, block 0 first.
+    #[must_use]
+    pub fn blocks(disk: &EngineDisk) -> &[SimulatedBlock] {
+        &disk.blocks
+    }
+
     fn step(&mut self, now: Tick, entropy: &mut dyn Entropy, input: Input<SimulatedBlock>, effects: &mut Effects) {
         let mut outputs = Vec::new();
         self.engine.step(now, entropy, input, &mut outputs);

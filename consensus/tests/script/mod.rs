@@ -1,0 +1,494 @@
+//! The language of the scenarios: a network that does only what its script says, and writes down what it did.
+//!
+//! A line is a command; an indented line is what followed, kept in the file as it must be. `QUIPU_UPDATE=1` rewrites
+//! them; `expect` lines are never rewritten. The commands are listed at `Script::command`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+#![allow(dead_code, unreachable_pub)] // a test stops where it fails; each target uses its part
+
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quipu_consensus::input::{PersistSeq, SessionId, Tick};
+use quipu_consensus::message::{Accepted, Append, Message, Report, TimeoutNow, VoteAnswer, VoteRequest, VoteSignature};
+use quipu_consensus::output::{LogOperation, VoteRecord};
+use quipu_consensus::raft::Rules;
+use quipu_consensus::simulator::block::SimulatedBlock;
+use quipu_consensus::simulator::disk::Disk;
+use quipu_consensus::simulator::engine_host::{EngineHost, EngineSetup};
+use quipu_consensus::simulator::participant::{Effect, Event, Participant};
+use quipu_consensus::simulator::random::Random;
+use quipu_crypto::id::{Height, Slot, Term};
+
+use crate::network::{SETTINGS, voters};
+
+type Host<R> = EngineHost<R>;
+type Block = SimulatedBlock;
+
+struct Node<R: Rules + Clone> {
+    process: Option<Host<R>>,
+    disk: Disk<Host<R>>,
+    /// Messages that wait for a write.
+    held: Vec<(PersistSeq, Slot, SessionId, Message<Block>)>,
+    done: PersistSeq,
+    /// Whether its disk waits for `sync`.
+    slow: bool,
+    random: Random,
+}
+
+/// A network under a script.
+pub struct Script<R: Rules + Clone> {
+    setup: EngineSetup<R>,
+    now: u64,
+    nodes: BTreeMap<Slot, Node<R>>,
+    /// Messages on their way, in order.
+    wire: Vec<(Slot, Slot, SessionId, Message<Block>)>,
+    cut: BTreeSet<(Slot, Slot)>,
+    sessions: BTreeMap<(Slot, Slot), SessionId>,
+    kept: BTreeMap<String, (Slot, Slot, SessionId, Message<Block>)>,
+    given: u64,
+    requests: u64,
+    quiet: bool,
+    said: Vec<String>,
+}
+
+/// Runs a scenario: the script with what followed, or the line that does not hold.
+pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
+    let mut script = Script {
+        setup: EngineSetup {
+            settings: SETTINGS,
+            rules,
+            configuration: voters(0),
+        },
+        now: 0,
+        nodes: BTreeMap::new(),
+        wire: Vec::new(),
+        cut: BTreeSet::new(),
+        sessions: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        given: 0,
+        requests: 0,
+        quiet: false,
+        said: Vec::new(),
+    };
+    let mut played = String::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with("    ")) {
+        played.push_str(line);
+        played.push('\n');
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        script.quiet = words[0] == "quiet";
+        let words = if script.quiet { &words[1..] } else { &words[..] };
+        script
+            .command(words)
+            .map_err(|why| format!("line {}: {line}: {why}", number + 1))?;
+        for said in script.said.drain(..) {
+            played.push_str(&format!("    {said}\n"));
+        }
+    }
+    Ok(played)
+}
+
+impl<R: Rules + Clone> Script<R> {
+    /// The commands. `N` and `M` are nodes, `N>M` a direction; a chain is the list of its blocks' terms (`1,1,2`, a mark
+    /// as in `2x` makes another block) or that of a node (`@N`).
+    fn command(&mut self, words: &[&str]) -> Result<(), String> {
+        let arguments = Arguments::new(&words[1..]);
+        match words[0] {
+            "network" => self.network(arguments.slot(0).0),
+            // disk N term=T vote=M chain=C commit=H: what N finds when it starts.
+            "disk" => self.disk(&arguments),
+            "start" => arguments.slots().for_each(|slot| self.start(slot)),
+            "crash" => arguments.slots().for_each(|slot| self.crash(slot)),
+            // blank N: its disk is as new, as if an empty copy were restored.
+            "blank" => {
+                let blank = Host::<R>::blank(&self.setup, arguments.slot(0));
+                self.node(arguments.slot(0)).disk = Disk::new(blank);
+            }
+            // Everything on its way arrives and every disk that is not slow syncs, until all is quiet.
+            "deliver" if arguments.plain.is_empty() => self.deliver_all(),
+            "deliver" => self.deliver(arguments.way(0)),
+            "drop" => self.wire.retain(|(from, to, ..)| (*from, *to) != arguments.way(0)),
+            // keep N>M NAME: takes the first message off the wire; replay NAME: delivers it, as often as wanted.
+            "keep" => self.keep(&arguments)?,
+            "replay" => self.replay(arguments.plain[0])?,
+            "cut" => arguments.ways().for_each(|way| _ = self.cut.insert(way)),
+            "mend" => self.cut.clear(),
+            "slow" => arguments.slots().for_each(|slot| self.node(slot).slow = true),
+            "sync" => arguments.slots().for_each(|slot| self.sync(slot)),
+            "fail" => self.fail(arguments.slot(0)),
+            "wait" => self.now += arguments.plain[0].parse::<u64>().unwrap(),
+            "tick" => arguments.slots().for_each(|slot| self.event(slot, Event::Tick)),
+            // The election timeout of N passes.
+            "timeout" => {
+                self.now += SETTINGS.election_max_ms + 1;
+                self.event(arguments.slot(0), Event::Tick);
+            }
+            "reconnect" => self.reconnect(arguments.way(0)),
+            "propose" => {
+                self.requests += 1;
+                self.event(arguments.slot(0), Event::Submit(self.requests));
+            }
+            "read" => self.event(arguments.slot(0), Event::Read(1)),
+            "transfer" => self.event(arguments.slot(0), Event::Transfer),
+            // Messages made by hand: append, vote, pre-vote, voted, accepted, timeout-now.
+            "append" | "vote" | "pre-vote" | "voted" | "accepted" | "timeout-now" => self.forge(words[0], &arguments),
+            "expect" => return self.expect(&arguments),
+            other => return Err(format!("no such command: {other}")),
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, slot: Slot) -> &mut Node<R> {
+        self.nodes.get_mut(&slot).unwrap()
+    }
+
+    fn say(&mut self, text: String) {
+        if !self.quiet {
+            self.said.push(text);
+        }
+    }
+
+    fn network(&mut self, count: u32) {
+        self.setup.configuration = voters(count);
+        for slot in (1..=count).map(Slot) {
+            let disk = Disk::new(Host::<R>::blank(&self.setup, slot));
+            let random = Random::new(u64::from(slot.0));
+            let node = Node {
+                process: None,
+                disk,
+                held: Vec::new(),
+                done: PersistSeq(0),
+                slow: false,
+                random,
+            };
+            self.nodes.insert(slot, node);
+        }
+    }
+
+    /// A chain: block 0 and what the description says.
+    fn chain(&self, text: &str) -> Vec<Block> {
+        if let Some(slot) = text.strip_prefix('@') {
+            return Host::<R>::blocks(&self.nodes[&Slot(slot.parse().unwrap())].disk.view).to_vec();
+        }
+        let mut chain = vec![Block::genesis()];
+        for block in text.split(',').filter(|block| !block.is_empty()) {
+            let mark = u64::from(block.ends_with('x'));
+            let term = Term(block.trim_end_matches('x').parse().unwrap());
+            let parent = chain.last().unwrap().id;
+            chain.push(Block::child(parent, term, 100, 1_000_000 * mark));
+        }
+        chain
+    }
+
+    fn disk(&mut self, arguments: &Arguments<'_>) {
+        let chain = self.chain(arguments.value("chain").unwrap_or(""));
+        let voted_for = arguments.number("vote").map(|slot| Slot(u32::try_from(slot).unwrap()));
+        let record = VoteRecord {
+            term: Term(arguments.number("term").unwrap_or(0)),
+            voted_for,
+        };
+        let mut write = vec![LogOperation::SetVote(record), LogOperation::Append(chain[1..].to_vec())];
+        write.push(LogOperation::CommitHint(Height(
+            arguments.number("commit").unwrap_or(0),
+        )));
+        let node = self.node(arguments.slot(0));
+        Host::<R>::apply(&mut node.disk.durable, &write);
+        node.disk.view = node.disk.durable.clone();
+    }
+
+    fn start(&mut self, slot: Slot) {
+        let (setup, now) = (self.setup.clone(), Tick(self.now));
+        let node = self.node(slot);
+        let process = Host::<R>::start(&setup, slot, &mut node.disk.durable, now, &mut node.random);
+        node.disk.view = node.disk.durable.clone();
+        node.process = Some(process);
+        node.done = PersistSeq(0);
+        let others: Vec<Slot> = self.nodes.keys().copied().filter(|other| *other != slot).collect();
+        for other in others {
+            if self.nodes[&other].process.is_some() {
+                self.reconnect((slot, other));
+            }
+        }
+    }
+
+    fn reconnect(&mut self, (left, right): (Slot, Slot)) {
+        self.given += 1;
+        let session = SessionId(self.given);
+        for (slot, peer) in [(left, right), (right, left)] {
+            self.sessions.insert((slot, peer), session);
+            self.event(slot, Event::PeerUp(peer, session));
+        }
+    }
+
+    fn crash(&mut self, slot: Slot) {
+        let node = self.node(slot);
+        node.process = None;
+        node.held.clear();
+        // A seed of zero loses everything that was not synced.
+        let mut lost = Disk::new(node.disk.durable.clone());
+        std::mem::swap(&mut node.disk, &mut lost);
+        self.wire.retain(|(from, to, ..)| *from != slot && *to != slot);
+    }
+
+    fn sync(&mut self, slot: Slot) {
+        let node = self.node(slot);
+        if node.process.is_none() || node.disk.begin().is_none() {
+            return;
+        }
+        let seq = node.disk.complete().unwrap();
+        node.done = seq;
+        let (free, held) = std::mem::take(&mut node.held)
+            .into_iter()
+            .partition(|(after, ..)| *after <= seq);
+        node.held = held;
+        let free: Vec<(PersistSeq, Slot, SessionId, Message<Block>)> = free;
+        for (_, to, session, message) in free {
+            self.leave(slot, to, session, message);
+        }
+        self.event(slot, Event::Written(seq));
+    }
+
+    fn fail(&mut self, slot: Slot) {
+        if let Some(seq) = self.node(slot).disk.next() {
+            self.event(slot, Event::WriteFailed(seq));
+        }
+    }
+
+    fn leave(&mut self, from: Slot, to: Slot, session: SessionId, message: Message<Block>) {
+        self.say(format!("{from}>{to} {}", show::message(&message)));
+        if !self.cut.contains(&(from, to)) {
+            self.wire.push((from, to, session, message));
+        }
+    }
+
+    fn event(&mut self, slot: Slot, event: Event<Message<Block>>) {
+        let now = Tick(self.now);
+        let Some(node) = self.nodes.get_mut(&slot) else { return };
+        let Some(process) = &mut node.process else { return };
+        let before = process.status();
+        let mut effects = Vec::new();
+        process.handle(now, &mut node.random, event, &mut effects);
+        let after = process.status();
+        if (before.role, before.term) != (after.role, after.term) {
+            self.say(format!("{slot} {:?}, term {}", after.role, after.term));
+        }
+        for effect in effects {
+            self.perform(slot, effect);
+        }
+    }
+
+    fn perform(&mut self, slot: Slot, effect: Effect<Message<Block>, Vec<LogOperation<Block>>>) {
+        match effect {
+            Effect::Write { seq, write, sync } => {
+                self.say(format!("{slot} writes {}", show::write(&write)));
+                self.node(slot).disk.ask(seq, write, sync);
+            }
+            Effect::Send {
+                to,
+                session,
+                message,
+                after,
+            } => {
+                let node = self.node(slot);
+                match after.filter(|seq| *seq > node.done) {
+                    Some(seq) => node.held.push((seq, to, session, message)),
+                    None => self.leave(slot, to, session, message),
+                }
+            }
+            Effect::Commit(upto) => self.say(format!("{slot} commits {}", show::id(upto))),
+            Effect::Acknowledge(request, id) => self.say(format!("{slot} acknowledges {request} in {}", show::id(id))),
+            Effect::ReadReady(_, height) => self.say(format!("{slot} reads at {height}")),
+            Effect::Halt(reason, _) => {
+                self.say(format!("{slot} halts: {reason}"));
+                self.node(slot).process = None;
+            }
+        }
+    }
+
+    fn deliver(&mut self, way: (Slot, Slot)) {
+        let (now, later) = std::mem::take(&mut self.wire)
+            .into_iter()
+            .partition(|(from, to, ..)| (*from, *to) == way);
+        self.wire = later;
+        let now: Vec<(Slot, Slot, SessionId, Message<Block>)> = now;
+        for (from, to, session, message) in now {
+            self.event(to, Event::Receive(from, session, message));
+        }
+    }
+
+    fn deliver_all(&mut self) {
+        for _ in 0..1000 {
+            let quick: Vec<Slot> = self
+                .nodes
+                .iter()
+                .filter(|(_, node)| !node.slow)
+                .map(|(slot, _)| *slot)
+                .collect();
+            let idle = quick.iter().all(|slot| self.nodes[slot].disk.next().is_none());
+            quick.into_iter().for_each(|slot| self.sync(slot));
+            if self.wire.is_empty() {
+                if idle {
+                    return;
+                }
+                continue;
+            }
+            let (from, to, session, message) = self.wire.remove(0);
+            self.event(to, Event::Receive(from, session, message));
+        }
+    }
+
+    fn keep(&mut self, arguments: &Arguments<'_>) -> Result<(), String> {
+        let way = arguments.way(0);
+        let place = self
+            .wire
+            .iter()
+            .position(|(from, to, ..)| (*from, *to) == way)
+            .ok_or("nothing on the wire")?;
+        let message = self.wire.remove(place);
+        self.kept.insert(arguments.plain[1].to_owned(), message);
+        Ok(())
+    }
+
+    fn replay(&mut self, name: &str) -> Result<(), String> {
+        let (from, to, session, message) = self.kept.get(name).cloned().ok_or("nothing was kept under that name")?;
+        self.event(to, Event::Receive(from, session, message));
+        Ok(())
+    }
+
+    fn forge(&mut self, kind: &str, arguments: &Arguments<'_>) {
+        let (from, to) = arguments.way(0);
+        let term = Term(arguments.number("term").unwrap());
+        let chain = self.chain(arguments.value("chain").unwrap_or(""));
+        let at = |height: u64| chain[usize::try_from(height).unwrap()].id;
+        let last = chain.last().unwrap().id;
+        let round = arguments.number("round").unwrap_or(1);
+        let transfer = arguments.number("transfer").is_some();
+        let request = VoteRequest {
+            term,
+            round,
+            last,
+            membership: Height::ZERO,
+            transfer,
+        };
+        let message = match kind {
+            "append" => {
+                let first = arguments.number("from").unwrap_or(last.height.0);
+                let blocks = chain[usize::try_from(first).unwrap() + 1..].to_vec();
+                let commit = at(arguments.number("commit").unwrap_or(0));
+                Message::Append(Append {
+                    term,
+                    previous: at(first),
+                    blocks,
+                    commit,
+                    read_token: 0,
+                    sign_at: Height::ZERO,
+                })
+            }
+            "vote" => Message::RequestVote(request),
+            "pre-vote" => Message::PreVote(request),
+            "voted" => {
+                let signature = VoteSignature::default();
+                Message::VoteAnswer(VoteAnswer {
+                    term,
+                    round,
+                    granted: true,
+                    last,
+                    signature,
+                })
+            }
+            "accepted" => Message::Accepted(Accepted {
+                term,
+                upto: last,
+                executed: Report::default(),
+                read_token: 0,
+            }),
+            _ => Message::TimeoutNow(TimeoutNow { term, target: to }),
+        };
+        self.say(format!("{from}>{to} {}", show::message(&message)));
+        let session = self.sessions.get(&(to, from)).copied().unwrap_or_default();
+        self.event(to, Event::Receive(from, session, message));
+    }
+
+    /// expect N role=R term=T leader=M vote=M tip=H@T durable=H@T commit=H: each must be so; `vote` is that on disk.
+    fn expect(&mut self, arguments: &Arguments<'_>) -> Result<(), String> {
+        let node = &self.nodes[&arguments.slot(0)];
+        let vote = Host::<R>::vote(&node.disk.durable);
+        let Some(process) = &node.process else {
+            return if arguments.value("role") == Some("Halted") {
+                Ok(())
+            } else {
+                Err("it is down".to_owned())
+            };
+        };
+        let status = process.status();
+        for (name, wanted) in &arguments.named {
+            let found = match *name {
+                "role" => format!("{:?}", status.role),
+                "term" => status.term.to_string(),
+                "leader" => status.leader.map_or("nobody".to_owned(), |slot| slot.to_string()),
+                "vote" => vote.voted_for.map_or("nobody".to_owned(), |slot| slot.to_string()),
+                "tip" => show::id(status.tip),
+                "durable" => show::id(status.durable),
+                "commit" => status.commit.height.to_string(),
+                other => return Err(format!("nothing is called {other}")),
+            };
+            if found != *wanted {
+                return Err(format!("{name} is {found}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The words after a command: plain ones, and `name=value`.
+struct Arguments<'a> {
+    plain: Vec<&'a str>,
+    named: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Arguments<'a> {
+    fn new(words: &[&'a str]) -> Self {
+        let named = words.iter().filter_map(|word| word.split_once('=')).collect();
+        Self {
+            plain: words.iter().copied().filter(|word| !word.contains('=')).collect(),
+            named,
+        }
+    }
+
+    fn slot(&self, place: usize) -> Slot {
+        Slot(self.plain[place].parse().unwrap())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = Slot> {
+        self.plain.iter().map(|word| Slot(word.parse().unwrap()))
+    }
+
+    fn way(&self, place: usize) -> (Slot, Slot) {
+        let (from, to) = self.plain[place].split_once('>').unwrap();
+        (Slot(from.parse().unwrap()), Slot(to.parse().unwrap()))
+    }
+
+    fn ways(&self) -> impl Iterator<Item = (Slot, Slot)> {
+        (0..self.plain.len()).map(|place| self.way(place))
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.named
+            .iter()
+            .find(|(each, _)| *each == name)
+            .map(|(_, value)| *value)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.value(name).map(|value| value.parse().unwrap())
+    }
+}
