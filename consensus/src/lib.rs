@@ -1,7 +1,75 @@
 //! # quipu-consensus: who decides what comes next
 //!
-//! The ordering engine of Quipu: an own Raft core without I/O. An engine is told what happened ([`input::Input`]) and
-//! answers with what to do ([`output::Output`]); it never waits, reads a clock or touches a disk.
+//! The ordering engine of Quipu: an own Raft core without I/O, and the simulator that tries to break it. An engine is
+//! told what happened ([`input::Input`]) and answers with what to do ([`output::Output`]). It never waits, reads a
+//! clock, draws a number or touches a disk: time and chance are arguments of [`engine::Engine::step`], so one seed is
+//! one run, to the last bit. The log of the engine *is* the chain: Raft's index is the height of a block, and the
+//! consistency check compares the hash of the block before.
+//!
+//! ## The caller's duties, in this order
+//!
+//! 1. **Begin the write** of [`output::Output::Persist`]: as one batch, in the order of the numbers, and with a sync if
+//!    asked. It comes first among the outputs of a step. Report it with [`input::Input::Persisted`] once it is durable,
+//!    never before, in order; one report may cover several.
+//! 2. **Hold every message** until the write that it names in `after` is durable; then sign what must be signed (a
+//!    granted vote) and send. Doing this before the first can make an honest member vote twice.
+//! 3. **Execute** up to the committed block, but no further than what is durable here, and report it.
+//! 4. **Propose** where [`engine::Engine::proposal`] says, in the same turn: the opening block at once after a win,
+//!    then whatever clients want. A block that does not stand exactly there is a mistake, and the engine halts.
+//!
+//! What arrives from a peer goes in only when the host has verified every signature in it and has itself executed what
+//! its blocks call executed. The loop, as [`simulator::engine_host`] has it in full:
+//!
+//! ```text
+//! loop {
+//!     let input = wait_for(tick | message | session | write done | client);
+//!     engine.step(now, entropy, input, &mut outputs);
+//!     for output in outputs.drain(..) {
+//!         match output {
+//!             Persist { seq, operations, sync } => disk.begin(seq, operations, sync),  // later: Input::Persisted
+//!             Send { after: Some(seq), .. } if !disk.has(seq) => gate.hold(seq, output),
+//!             Send { to, session, message, .. } => peers.send(to, session, message),
+//!             Commit { upto } => executor.allow(upto),                                 // later: Input::Executed
+//!             Fetch { .. } => store.read(..),                                          // later: Input::Loaded
+//!             ReadReady { .. } | ReadLost { .. } | Truncated { .. } => clients.tell(..),
+//!             Role(_) | Evidence(_) => log(..),
+//!             Halt(_) => exit(1),
+//!         }
+//!     }
+//!     while let Some(place) = engine.proposal() { /* the opening block, or a block of transactions, or break */ }
+//! }
+//! ```
+//!
+//! ## The way of a block
+//!
+//! | step | where |
+//! | --- | --- |
+//! | the leader appends it, stages the write, sends it before its own sync | `raft/replication.rs`: `propose`, `replicate` |
+//! | a follower compares the hash before it, cuts what differs, stages the write | `raft/follower.rs`: `receive_append` |
+//! | the write is durable; the acknowledgement leaves | `raft/persistence.rs`: `complete`, `after_block` |
+//! | the leader counts durable copies, its own among them | `raft/replication.rs`: `try_commit`; `quorum.rs` |
+//! | a block of the own term is on a quorum: committed; idle followers hear it at once | `raft/state.rs`: `commit_to` |
+//!
+//! ## The map
+//!
+//! * [`engine`], [`input`], [`output`], [`message`], [`block`]: the interface, and nothing else.
+//! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello` handle one
+//!   thing each; `log`, `progress`, `membership`, `persistence`, `evidence` keep one thing each; [`raft::Rules`] has
+//!   every decision on which safety rests, so that a test can plant a bug by changing one.
+//! * [`quorum`]: the arithmetic, a leaf.
+//! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.
+//! * `tests/scenarios/*.txt`: what must hold in each known bug of others, as transcripts; `tests/mutants.rs`: bugs that
+//!   the simulator must find; `tests/simulation.rs`: seeds that must find none.
+//!
+//! ## What is absent on purpose
+//!
+//! * No leases: a read is confirmed by a round of contacts, whatever clocks do.
+//! * No forwarding: who does not lead says so, and the host knows where to.
+//! * No second log, no snapshot of its own: the store of the host is the log.
+//! * Changes of membership are followed where a leader sends them, joint ones included, but not proposed yet; commit
+//!   certificates (`sign_at`) and snapshots are seams.
+//! * No defence against a member that raises its term to the end of numbers: such an engine stands still, it does not
+//!   lie. Ordering tolerates crashes; lies are made visible ([`output::Evidence`]).
 #![forbid(unsafe_code)]
 #![warn(clippy::as_conversions)]
 
