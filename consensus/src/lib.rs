@@ -44,8 +44,8 @@
 //!
 //! | step | where |
 //! | --- | --- |
-//! | the leader appends it, stages the write, sends it before its own sync | `raft/replication.rs`: `propose`, `replicate` |
-//! | a follower compares the hash before it, cuts what differs, stages the write | `raft/follower.rs`: `receive_append` |
+//! | the leader appends it, stages the write, sends it before the sync | `raft/replication.rs`: `propose`, `replicate` |
+//! | a follower compares the hash before it, cuts what differs, stages it | `raft/follower.rs`: `receive_append` |
 //! | the write is durable; the acknowledgement leaves | `raft/persistence.rs`: `complete`, `after_block` |
 //! | the leader counts durable copies, its own among them | `raft/replication.rs`: `try_commit`; `quorum.rs` |
 //! | a block of the own term is on a quorum: committed; idle followers hear it at once | `raft/state.rs`: `commit_to` |

@@ -128,7 +128,7 @@ pub struct VoteRequest {
     pub last: BlockId,
     /// Height of the membership block in force at the candidate.
     pub membership: Height,
-    /// Whether the leader itself asked for this election ([`TimeoutNow`]): followers then do not insist on their leader.
+    /// Whether the leader itself asked for this election ([`TimeoutNow`]): followers then do not insist on it.
     pub transfer: bool,
 }
 

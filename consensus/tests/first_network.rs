@@ -1,6 +1,7 @@
 //! Three engines on a bus without faults: the shortest host that can drive them.
 
-#![allow(clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)] // a test stops where it fails
+// A test stops where it fails.
+#![allow(clippy::panic, clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::{BTreeMap, VecDeque};
 

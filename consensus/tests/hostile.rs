@@ -80,25 +80,33 @@ impl Liar {
         (parent, blocks)
     }
 
+    fn request(&mut self, term: Term) -> VoteRequest {
+        let (round, last, membership) = (self.number(), self.id(), Height(self.number()));
+        VoteRequest {
+            term,
+            round,
+            last,
+            membership,
+            transfer: self.random.chance(300),
+        }
+    }
+
+    fn answer(&mut self, term: Term) -> VoteAnswer {
+        let (round, granted, last) = (self.random.below(20), self.random.chance(700), self.id());
+        VoteAnswer {
+            term,
+            round,
+            granted,
+            last,
+            signature: VoteSignature::default(),
+        }
+    }
+
     fn message(&mut self) -> Message<SimulatedBlock> {
         let term = if self.random.chance(950) {
             self.term()
         } else {
             Term(self.number())
-        };
-        let request = |liar: &mut Self| VoteRequest {
-            term,
-            round: liar.number(),
-            last: liar.id(),
-            membership: Height(liar.number()),
-            transfer: liar.random.chance(300),
-        };
-        let answer = |liar: &mut Self| VoteAnswer {
-            term,
-            round: liar.random.below(20),
-            granted: liar.random.chance(700),
-            last: liar.id(),
-            signature: VoteSignature::default(),
         };
         match self.random.below(10) {
             0 | 1 => {
@@ -130,10 +138,10 @@ impl Liar {
                 tip: self.id(),
                 read_token: self.number(),
             }),
-            4 => Message::PreVote(request(self)),
-            5 => Message::RequestVote(request(self)),
-            6 => Message::PreVoteAnswer(answer(self)),
-            7 => Message::VoteAnswer(answer(self)),
+            4 => Message::PreVote(self.request(term)),
+            5 => Message::RequestVote(self.request(term)),
+            6 => Message::PreVoteAnswer(self.answer(term)),
+            7 => Message::VoteAnswer(self.answer(term)),
             8 => {
                 let (start, tip, accepted) = (self.number(), self.id(), self.id());
                 if self.random.chance(500) {

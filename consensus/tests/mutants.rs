@@ -1,7 +1,8 @@
 //! Planted bugs: each is the product's rules with one decision changed. The simulator must kill every one.
 //!
-//! Each mutant stands with the seed that kills it first and the invariant that breaks; the product's rules pass the same
-//! seed. `QUIPU_SEARCH=NAME` searches the seeds of those mutants anew; an empty name means all.
+//! Each mutant stands with the seed that kills it first and the invariant that breaks (seed 0: none of the first
+//! 2000), and with the scenario that shows it; the product's rules pass the same seed. `QUIPU_SEARCH=NAME` searches
+//! the seeds of those mutants anew; an empty name means all.
 
 #![allow(clippy::panic, clippy::print_stdout, clippy::unwrap_used)] // a test stops where it fails
 

@@ -31,7 +31,8 @@ proptest! {
         let naive = (0..6)
             .rev()
             .find(|height| {
-                let agree = (0..8_u32).filter(|slot| held(Slot(*slot)) >= Height(*height)).fold(0, |all, slot| all | 1 << slot);
+                let holders = (0..8_u32).filter(|slot| held(Slot(*slot)) >= Height(*height));
+                let agree = holders.fold(0, |all, slot| all | 1 << slot);
                 naive_majority(voters, agree) && naive_majority(outgoing, agree)
             })
             .unwrap_or(0);

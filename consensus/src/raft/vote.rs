@@ -77,7 +77,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             .keeps_to_leader(silence, self.settings.election_min_ms, request.transfer)
     }
 
-    /// Whether `shown` and the block held there are two where one can be: kept once, and their bearer gets no vote for a while (H-1).
+    /// Where `shown` and the block held there are two where one can be, that is kept once, and their bearer gets no
+    /// vote for a while (H-1).
     pub(super) fn contradiction(&mut self, by: Slot, shown: BlockId) {
         let Some(held) = self.log.id(shown.height) else { return };
         if held.term != shown.term || held.hash == shown.hash {

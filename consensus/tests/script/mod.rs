@@ -98,8 +98,8 @@ pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
 }
 
 impl<R: Rules + Clone> Script<R> {
-    /// The commands. `N` and `M` are nodes, `N>M` a direction; a chain is the list of its blocks' terms (`1,1,2`, a mark
-    /// as in `2x` makes another block) or that of a node (`@N`).
+    /// The commands. `N` and `M` are nodes, `N>M` a direction; a chain is the list of its blocks' terms (`1,1,2`; a
+    /// mark as in `2x` makes another block) or that of a node (`@N`).
     fn command(&mut self, words: &[&str]) -> Result<(), String> {
         let arguments = Arguments::new(&words[1..]);
         match words[0] {

@@ -1,4 +1,5 @@
-//! I4 I5 one final chain, I6 durable on a quorum, I7 no counting of older terms, I9 commit only rises, I13 I14 requests.
+//! I4 I5 one final chain, I6 durable on a quorum, I7 no counting of older terms, I9 commit only rises, I13 I14
+//! requests are final where a client was told, and once.
 
 use quipu_crypto::id::{BlockId, Height, Slot};
 

@@ -1,7 +1,5 @@
 //! I1 one leader a term, I3 a leader has everything committed before its term, I8 one vote a term on disk.
 
-use quipu_crypto::id::Height;
-
 use super::{Oracle, Verdict, View, holds, violation};
 use crate::engine::Status;
 
@@ -45,11 +43,5 @@ impl Oracle {
             );
         }
         Ok(())
-    }
-
-    /// Heights that the checks call final, for the report.
-    #[must_use]
-    pub fn is_final(&self, height: Height) -> bool {
-        height <= self.final_height()
     }
 }
