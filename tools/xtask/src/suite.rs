@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         "--workspace",
         "--all-targets",
         "--release",
+        "--keep-going",
         "--",
         "-D",
         "warnings",
@@ -179,8 +180,9 @@ impl Suite<'_> {
 /// runner (`test result: ok. 2 passed; 0 failed; ...`).
 fn counted(lines: &[String]) -> Count {
     let mut count = Count::default();
-    for line in lines.iter().map(|line| line.trim_start()) {
-        if !line.starts_with("Summary [") && !line.starts_with("test result:") {
+    for line in lines {
+        // nextest repeats, indented, what the failed tests printed: their own `test result:` does not count.
+        if !line.trim_start().starts_with("Summary [") && !line.starts_with("test result:") {
             continue;
         }
         let words: Vec<&str> = line
@@ -209,6 +211,7 @@ mod tests {
         let lines = [
             "     Summary [   0.005s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped",
             "test result: ok. 4 passed; 0 failed; 1 ignored; 0 measured; 9 filtered out; finished in 0.1s",
+            "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 45 filtered out; finished in 1.49s",
             "not a summary: 7 passed",
         ];
         assert_eq!(counted(&lines.map(str::to_owned)), Count { passed: 7, failed: 2 });
