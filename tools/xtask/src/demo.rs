@@ -5,7 +5,7 @@
 mod copy;
 mod stage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -24,12 +24,14 @@ const NODES: [&str; 3] = ["node1", "node2", "node3"];
 const VERIFICATION_FAILED: i32 = 3;
 
 /// `cargo xtask demo`.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
-    println!("== What the build needs");
-    let environment = setup::prepare(root, false)?;
-    let programs = programs(root, &environment)?;
+pub(crate) fn run(root: &Path, built: Option<&Path>) -> anyhow::Result<()> {
+    play(root, &programs(root, built)?)
+}
+
+/// The whole story, with built programs.
+pub(crate) fn play(root: &Path, programs: &Path) -> anyhow::Result<()> {
     let keeper = Keeper::new("demo", &programs.join("quipu"))?;
-    let stage = Stage::new(root, &programs, keeper.folder());
+    let stage = Stage::new(root, programs, keeper.folder());
     let started = Instant::now();
     let told = tell(&stage);
     let folder = keeper.folder().to_owned();
@@ -49,10 +51,17 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds both programs; answers the folder that holds them.
-pub(crate) fn programs(root: &Path, environment: &setup::Environment) -> anyhow::Result<std::path::PathBuf> {
+/// The folder that holds both programs, which are built, with all that this needs, unless they are there.
+pub(crate) fn programs(root: &Path, built: Option<&Path>) -> anyhow::Result<PathBuf> {
+    if let Some(folder) = built {
+        return folder
+            .canonicalize()
+            .with_context(|| format!("no folder {}", folder.display()));
+    }
+    println!("== What the build needs");
+    let environment = setup::prepare(root, false)?;
     println!("\n== The programs (the first build compiles RocksDB: about ten minutes on two cores)");
-    let mut cargo = command::cargo(root, environment);
+    let mut cargo = command::cargo(root, &environment);
     cargo.args(["build", "--release", "--bin", "quipu", "--bin", "quipu-node"]);
     println!("$ {}", command::shown(&cargo));
     ensure!(
@@ -63,30 +72,34 @@ pub(crate) fn programs(root: &Path, environment: &setup::Environment) -> anyhow:
 }
 
 fn tell(stage: &Stage) -> anyhow::Result<()> {
-    let pids = start(stage)?;
+    start(stage)?;
     import(stage)?;
     read(stage)?;
     let killed = kill_the_leader(stage)?;
     come_back(stage, &killed)?;
-    stop(stage, &pids)?;
+    stop(stage)?;
     verify(stage)?;
     flip(stage)
 }
 
-/// Three nodes; answers the ids of their processes.
-fn start(stage: &Stage) -> anyhow::Result<Vec<u64>> {
+fn start(stage: &Stage) -> anyhow::Result<()> {
     stage.chapter("A network of three nodes, each a process of its own");
     stage.show_environment();
     stage.show(&["network", "up", "--nodes", "3", "--dir", stage.network(), "--detach"])?;
     stage.show(&["network", "status"])?;
-    let status = stage.json(&["network", "status"])?;
-    let pids: Vec<u64> = nodes(&status).filter_map(|node| node.get("pid")?.as_u64()).collect();
+    let pids = pids(stage)?;
     ensure!(
         pids.len() == NODES.len(),
         "three nodes run, but the status has {} processes",
         pids.len()
     );
-    Ok(pids)
+    Ok(())
+}
+
+/// The processes of the running nodes.
+fn pids(stage: &Stage) -> anyhow::Result<Vec<u64>> {
+    let status = stage.json(&["network", "status"])?;
+    Ok(nodes(&status).filter_map(|node| node.get("pid")?.as_u64()).collect())
 }
 
 /// A real data set: each record a signed transaction.
@@ -182,14 +195,19 @@ fn come_back(stage: &Stage, killed: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn stop(stage: &Stage, pids: &[u64]) -> anyhow::Result<()> {
+fn stop(stage: &Stage) -> anyhow::Result<()> {
     stage.chapter("Everything stops");
+    let pids = pids(stage)?;
+    ensure!(
+        pids.len() == NODES.len(),
+        "three nodes run again, but the status has {} processes",
+        pids.len()
+    );
     stage.show(&["network", "down"])?;
-    for pid in pids {
-        let alive = command::answer("sh", ["-c", &format!("kill -0 {pid} 2>/dev/null && echo yes")]).is_some();
-        ensure!(!alive, "the process {pid} of a node still runs after `network down`");
-    }
-    Ok(())
+    stage.wait_until("every process of a node has ended", || {
+        let alive = |pid: &u64| command::answer("sh", ["-c", &format!("kill -0 {pid} && echo yes")]).is_some();
+        Ok(!pids.iter().any(alive))
+    })
 }
 
 /// What an auditor does, once for each node.

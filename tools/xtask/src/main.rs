@@ -50,9 +50,17 @@ enum Verb {
     /// Only the house rules.
     Tidy,
     /// Three nodes, a real data set, a killed leader, three verified copies, one flipped byte. Sets up what it needs.
-    Demo,
+    Demo {
+        /// Use the programs in this folder instead of building them.
+        #[arg(long, value_name = "DIR")]
+        programs: Option<PathBuf>,
+    },
     /// Run the commands of README.md and compare what they print.
-    Readme,
+    Readme {
+        /// Use the programs in this folder instead of building them.
+        #[arg(long, value_name = "DIR")]
+        programs: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -70,8 +78,8 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Setup { check } => setup::run(&root, *check),
         Verb::Test => suite::run(&root),
-        Verb::Demo => demo::run(&root),
-        Verb::Readme => tour::run(&root),
+        Verb::Demo { programs } => demo::run(&root, programs.as_deref()),
+        Verb::Readme { programs } => tour::run(&root, programs.as_deref()),
         Verb::Tidy => {
             let findings = tidy::check(&root)?;
             for finding in &findings {

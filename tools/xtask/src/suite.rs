@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::bail;
 
-use crate::{command, setup, tidy, tour};
+use crate::{command, demo, setup, tidy, tour};
 
 /// Tests that passed and failed.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -53,7 +53,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
         "mend what the compiler names",
     )?;
     let mut count = suite.tests()?;
-    suite.tour(&mut count)?;
+    suite.plays(&mut count)?;
     println!("\n== all checks done in {} s", started.elapsed().as_secs());
     println!("{} passed, {} failed", count.passed, count.failed);
     if count.failed > 0 {
@@ -123,22 +123,29 @@ impl Suite<'_> {
         self.step("supply chain", &arguments, "see deny.toml")
     }
 
-    /// The commands of the README, counted as one test.
-    fn tour(&self, count: &mut Count) -> anyhow::Result<()> {
-        if !tour::is_there(self.root) {
-            println!("\n== README: skipped, it has no tour yet");
-            return Ok(());
-        }
-        announce("README: its commands, and what they print");
+    /// The two that play with real programs and real networks, each counted as one test.
+    fn plays(&self, count: &mut Count) -> anyhow::Result<()> {
         let programs = setup::target_directory(self.root)?.join("release");
-        match tour::play(self.root, &programs) {
+        if tour::is_there(self.root) {
+            self.play("README: its commands, and what they print", count, || {
+                tour::play(self.root, &programs)
+            });
+        } else {
+            println!("\n== README: skipped, it has no tour yet");
+        }
+        self.play("demo", count, || demo::play(self.root, &programs));
+        Ok(())
+    }
+
+    fn play(&self, name: &str, count: &mut Count, play: impl FnOnce() -> anyhow::Result<()>) {
+        announce(name);
+        match play() {
             Ok(()) => count.passed = count.passed.saturating_add(1),
             Err(error) => {
-                println!("   README: FAILED: {error:#}");
+                println!("   {name}: FAILED: {error:#}");
                 count.failed = count.failed.saturating_add(1);
             }
         }
-        Ok(())
     }
 
     /// Every test, side by side where nextest is installed; then the examples in the documentation.

@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
+use crate::demo;
 use crate::keeper::Keeper;
-use crate::{demo, setup};
 use pattern::Bindings;
 use session::Session;
 
@@ -33,10 +33,8 @@ struct Scene {
 }
 
 /// `cargo xtask readme`.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
-    let environment = setup::prepare(root, false)?;
-    let programs = demo::programs(root, &environment)?;
-    play(root, &programs)
+pub(crate) fn run(root: &Path, built: Option<&Path>) -> anyhow::Result<()> {
+    play(root, &demo::programs(root, built)?)
 }
 
 /// Whether the README has a tour.

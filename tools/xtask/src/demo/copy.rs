@@ -15,14 +15,15 @@ pub(super) fn flip_one_byte(data: &Path, needles: &[String]) -> anyhow::Result<S
     // Tables of bodies before other files, and the larger first.
     files.sort_by_key(|(path, bytes)| (!is_table_of_bodies(path, bytes), usize::MAX.saturating_sub(bytes.len())));
     let clear = files.iter().find_map(|(path, bytes)| {
-        let at = needles.iter().find_map(|needle| find(bytes, needle.as_bytes()))?;
-        Some((path, bytes, at))
+        // From the middle on: a block in the midst of the chain, not the genesis block.
+        let middle = middle(bytes);
+        let late = bytes
+            .get(middle..)
+            .and_then(|late| find_any(late, needles))
+            .map(|at| at.saturating_add(middle));
+        Some((path, bytes, late.or_else(|| find_any(bytes, needles))?))
     });
-    let largest = || {
-        files
-            .first()
-            .map(|(path, bytes)| (path, bytes, bytes.len().checked_div(2).unwrap_or(0)))
-    };
+    let largest = || files.first().map(|(path, bytes)| (path, bytes, middle(bytes)));
     let (path, bytes, at) = clear.or_else(largest).context("the copy holds no file of a store")?;
     let mut bytes = bytes.clone();
     *bytes.get_mut(at).context("a file of a store is not empty")? ^= 1;
@@ -51,6 +52,14 @@ fn files(data: &Path) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
 
 fn is_table_of_bodies(path: &Path, bytes: &[u8]) -> bool {
     path.extension().is_some_and(|ending| ending == "sst") && find(bytes, BODIES).is_some()
+}
+
+fn middle(bytes: &[u8]) -> usize {
+    bytes.len().checked_div(2).unwrap_or(0)
+}
+
+fn find_any(bytes: &[u8], needles: &[String]) -> Option<usize> {
+    needles.iter().find_map(|needle| find(bytes, needle.as_bytes()))
 }
 
 fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
@@ -83,6 +92,11 @@ mod tests {
             ("3.log", b"needle, and more text"),
         ]);
         assert_eq!(place, "byte 7 of 2.sst");
+    }
+
+    #[test]
+    fn a_late_record_comes_before_an_early_one() {
+        assert_eq!(flipped(&[("1.sst", b"bodies needle, needle, ...")]), "byte 15 of 1.sst");
     }
 
     #[test]
