@@ -1,6 +1,7 @@
 //! Measures the store on this machine: appends, executions, and what they write to the disk, for a 200-byte put.
 //!
-//! Not a test: prints numbers. `cargo bench -p quipu-ledger -- BLOCKS KEYS` (keys are drawn anew beyond KEYS puts).
+//! Not a test: prints numbers. `cargo bench -p quipu-ledger -- BLOCKS KEYS MIB`: how many blocks, how many different
+//! keys, and how much memory to write into: an eighth of the memory shows what eight times as many blocks cost.
 #![cfg(feature = "store")]
 #![allow(
     missing_docs,
@@ -20,7 +21,7 @@ use quipu_crypto::id::{Incarnation, Slot, Term};
 use quipu_ledger::block::Block;
 use quipu_ledger::operation::{Namespace, Operation};
 use quipu_ledger::rules::{self, ChainTip};
-use quipu_ledger::store::{Executor, LogChange, Store};
+use quipu_ledger::store::{Executor, LogChange, Store, StoreOptions};
 use quipu_ledger::transaction::SignedTransaction;
 
 /// As many 200-byte puts as a leader puts into one block.
@@ -76,7 +77,11 @@ fn main() {
     let membership = network::membership(1);
     let genesis = network::genesis(1, membership.clone());
     let network = genesis.header().network;
-    let store = Store::create(dir.path(), network, &genesis, Incarnation::default()).unwrap();
+    let mut settings = StoreOptions::default();
+    if let Some(mebibytes) = numbers.next() {
+        settings.write_buffers = usize::try_from(mebibytes).unwrap() * 1024 * 1024;
+    }
+    let store = Store::create_with(dir.path(), network, &genesis, Incarnation::default(), &settings).unwrap();
     let mut executor = Executor::open(&store).unwrap();
     let tip = ChainTip::genesis(&genesis).unwrap();
     let opening = network::opening(&tip, Term(1), 0, &[0]);

@@ -40,8 +40,10 @@ impl Default for StoreOptions {
 pub(super) fn database(options: &StoreOptions, log_dir: Option<&Path>) -> Options {
     let mut database = Options::default();
     database.set_atomic_flush(true);
-    // After a crash, the log ends at its last whole record: what is torn was never acknowledged.
+    // After a crash, the log ends at its last whole record: what is torn was never acknowledged. (Should the disk lose
+    // what it had acknowledged, the node's watermark and its peers know.) A log file that is missing is an error.
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    database.set_track_and_verify_wals_in_manifest(true);
     database.set_max_total_wal_size(options.max_wal);
     database.set_db_write_buffer_size(options.write_buffers);
     database.set_max_open_files(options.max_open_files);
@@ -75,6 +77,7 @@ fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
     // `db_write_buffer_size` decides when to flush; no single family does so much earlier.
     settings.set_write_buffer_size(options.write_buffers);
     settings.set_level_compaction_dynamic_level_bytes(true);
+    settings.set_max_bytes_for_level_base(u64::try_from(options.write_buffers).unwrap_or(u64::MAX));
     settings.set_target_file_size_base(32 * 1024 * 1024);
     settings.set_compression_type(DBCompressionType::Lz4);
     match family {
