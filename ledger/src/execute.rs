@@ -4,7 +4,7 @@
 //! [`Reason`]; a transaction's operations take effect all or not at all. Leaves loading and storing to its caller:
 //! every key is known before anything runs, so a view is asked once a block.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{Height, TimeMs, TransactionId};
@@ -218,14 +218,14 @@ struct Run<'b, 'm> {
     /// Slot of each operation of the block, in order.
     operands: std::vec::IntoIter<usize>,
     /// First occurrences in this block, the expired ones among them.
-    here: HashSet<TransactionId>,
+    here: BTreeSet<TransactionId>,
     pending: Vec<Pending<'b>>,
     effects: Effects<'b>,
 }
 
 impl<'b, 'm> Run<'b, 'm> {
     fn load<V: StateView>(view: &V, block: &'b Block, membership: &'m Membership) -> Result<Self, V::Error> {
-        let mut slot_of: HashMap<StateKey, usize> = HashMap::new();
+        let mut slot_of: BTreeMap<StateKey, usize> = BTreeMap::new();
         let mut keys = Vec::new();
         let mut operands = Vec::new();
         for operation in block.transactions().iter().flat_map(|tx| &tx.body().operations) {
@@ -245,7 +245,7 @@ impl<'b, 'm> Run<'b, 'm> {
             membership,
             slots: slots.collect(),
             operands: operands.into_iter(),
-            here: HashSet::with_capacity(block.transactions().len()),
+            here: BTreeSet::new(),
             pending: Vec::new(),
             effects: Effects::default(),
         })

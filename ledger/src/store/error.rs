@@ -1,4 +1,4 @@
-//! Keeps what can go wrong with a store: when it is opened or made ([`OpenError`]), and when it is used ([`StoreError`]).
+//! Keeps what can go wrong with a store: when it is opened or made ([`OpenError`]), when it is used ([`StoreError`]).
 //!
 //! Invariant: an error names the height or the record that it is about, and both values where two should be equal.
 

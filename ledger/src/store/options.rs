@@ -5,7 +5,10 @@
 
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, LogLevel, Options};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompactionStyle, DBCompressionType, DBRecoveryMode, LogLevel,
+    Options,
+};
 
 use super::record::Family;
 
@@ -82,15 +85,21 @@ fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
     settings.set_compression_type(DBCompressionType::Lz4);
     match family {
         // Mostly asked for what is not there: a new key, an id that was never seen.
-        Family::State | Family::Transactions | Family::Recent => table.set_bloom_filter(10.0, false),
-        // The value is put aside once, and compaction moves only its address.
-        Family::Bodies => {
-            settings.set_enable_blob_files(true);
-            settings.set_min_blob_size(4 * 1024);
-            settings.set_blob_compression_type(DBCompressionType::Lz4);
-            settings.set_blob_file_size(64 * 1024 * 1024);
+        Family::State => {
+            table.set_bloom_filter(10.0, false);
+            blobs(&mut settings, 128, cache);
+            // What was overwritten is given back when half of the oldest files is.
+            settings.set_enable_blob_gc(true);
+            settings.set_blob_gc_age_cutoff(0.25);
+            settings.set_blob_gc_force_threshold(0.5);
         }
+        Family::Transactions | Family::Recent => table.set_bloom_filter(10.0, false),
+        Family::Bodies => blobs(&mut settings, 4 * 1024, cache),
         Family::Meta | Family::Headers | Family::Certificates | Family::Results | Family::History => {}
+    }
+    // Keys in no order of time: merging many runs at once rewrites each record less often than levels do.
+    if matches!(family, Family::State | Family::Transactions | Family::History) {
+        settings.set_compaction_style(DBCompactionStyle::Universal);
     }
     // Ids are random bytes.
     if matches!(family, Family::Transactions | Family::Recent) {
@@ -98,4 +107,13 @@ fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
     }
     settings.set_block_based_table_factory(&table);
     settings
+}
+
+/// Puts values of `from` bytes and more aside, once: compaction then moves only their addresses.
+fn blobs(settings: &mut Options, from: u64, cache: &Cache) {
+    settings.set_enable_blob_files(true);
+    settings.set_min_blob_size(from);
+    settings.set_blob_compression_type(DBCompressionType::Lz4);
+    settings.set_blob_file_size(64 * 1024 * 1024);
+    settings.set_blob_cache(cache);
 }

@@ -1,4 +1,4 @@
-//! The log side: what is appended, cut off and promised is there after a restart; what would break the chain is refused.
+//! The log: what is appended, cut off and promised is there after a restart; what would break the chain is refused.
 
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
