@@ -67,6 +67,12 @@ impl Identity {
 
     /// TLS of the dialling side: only `expected` will do, and only this protocol.
     pub(crate) fn client(&self, expected: PublicKey, alpn: &[u8]) -> Result<QuicClientConfig, Error> {
+        let config = self.client_tls(expected, alpn)?;
+        QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))
+    }
+
+    /// The same before QUIC, so that tests can make a worse client of it.
+    pub(crate) fn client_tls(&self, expected: PublicKey, alpn: &[u8]) -> Result<ClientConfig, Error> {
         let verifier = PinnedKey {
             expected,
             algorithms: self.provider.signature_verification_algorithms,
@@ -80,7 +86,7 @@ impl Identity {
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.enable_sni = false;
-        QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))
+        Ok(config)
     }
 }
 

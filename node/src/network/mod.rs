@@ -84,7 +84,7 @@ pub struct NetworkSettings {
     pub idle_timeout: Duration,
     /// How often a quiet connection to a peer is kept alive.
     pub keep_alive: Duration,
-    /// Longest handshake, including the first stream.
+    /// Longest handshake; for a peer, until its first preamble is here as well.
     pub handshake_timeout: Duration,
     /// How long calls that wait may still be answered after [`Network::close`] began.
     pub drain_timeout: Duration,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream, VarInt};
 use quipu_crypto::key::PublicKey;
 use quipu_ledger::codec;
 use quipu_ledger::limits::MAX_TRANSACTION_BYTES;
@@ -127,7 +127,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, caller: PublicKey, connection: qui
     }
     calls.shutdown().await;
     writer.abort();
-    close(&connection, end.unwrap_or(CloseCode::Stopping));
+    match end {
+        Some(code) => close(&connection, code),
+        // The client has ended its stream: it is done.
+        None => connection.close(VarInt::from_u32(0), b""),
+    }
 }
 
 /// The parts of a connection that its calls share.

@@ -1,17 +1,22 @@
 //! A client and real nodes on loopback: many calls at a time, failover, refusal, exactly one fate of a submission.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quipu_crypto::hash::Hash;
-use quipu_crypto::id::{Height, TransactionId};
+use quipu_crypto::id::{Height, Slot, TimeMs, TransactionId};
+use quipu_crypto::key::PublicKey;
+use quipu_ledger::operation::{Namespace, Operation, Version};
+use quipu_ledger::result::Outcome;
+use quipu_ledger::transaction::{SignedTransaction, TRANSACTION_VERSION, TransactionBody};
 
 use super::{Client, ClientError, ClientSettings, Endpoint};
-use crate::client_protocol::{Answer, Call, CloseCode};
-use crate::network::CallHandler;
-use crate::network::Directory;
-use crate::network::tests::{Echo, Node, key, loopback};
+use crate::client_protocol::{Answer, Call, CloseCode, Receipt, Rejection, Unavailable};
+use crate::network::tests::{Echo, Held, Node, key, loopback, network_id};
+use crate::network::{CallHandler, Directory};
 
 /// The seed of the member that calls.
 const MEMBER: u32 = 100;
@@ -86,4 +91,230 @@ async fn a_stranger_is_told_so_and_gets_no_stream() {
         matches!(&error, ClientError::Refused { code: CloseCode::Stranger, key: shown, .. } if *shown == key(9).public()),
         "{error:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_goes_on_elsewhere_when_a_node_is_killed() {
+    let (one, two) = (node(1, Arc::new(Echo)), node(2, Arc::new(Echo)));
+    let client = client(&[&one, &two]);
+    client.call(Call::Status, LONG).await.unwrap();
+    assert_eq!((one.network.clients(), two.network.clients()), (1, 0));
+    one.kill().await;
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.call(Call::Status, LONG).await.unwrap() })
+        })
+        .collect();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), Answer::Pending);
+    }
+    println!("100 calls were answered elsewhere after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    let begun = Instant::now();
+    client.call(Call::Status, LONG).await.unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_millis(200),
+        "the next call goes to the good node at once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_swallows_packets_is_left() {
+    let hole = std::net::UdpSocket::bind(loopback()).unwrap();
+    let two = node(2, Arc::new(Echo));
+    let dead = Endpoint {
+        slot: Slot(1),
+        name: "hole".to_owned(),
+        address: hole.local_addr().unwrap().to_string(),
+        key: key(1).public(),
+    };
+    let client = Client::new(vec![dead, endpoint(&two)], &key(MEMBER), ClientSettings::default()).unwrap();
+    let begun = Instant::now();
+    client.call(Call::Status, LONG).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "took {:?}", begun.elapsed());
+    let error = client
+        .call_node(Slot(1), Call::Status, Duration::from_millis(1500))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, ClientError::Unreachable { tried } if tried[0].contains("hole")),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_answers_nobody_is_left() {
+    let held: Arc<dyn CallHandler> = Arc::new(Held::default());
+    let (one, two) = (node(1, held), node(2, Arc::new(Echo)));
+    let client = client(&[&one, &two]);
+    let begun = Instant::now();
+    assert_eq!(client.call(Call::Status, LONG).await.unwrap(), Answer::Pending);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_key_than_named_is_not_spoken_to() {
+    let one = node(1, Arc::new(Echo));
+    let wrong = Endpoint {
+        key: key(3).public(),
+        ..endpoint(&one)
+    };
+    let client = Client::new(vec![wrong], &key(MEMBER), ClientSettings::default()).unwrap();
+    let error = client.call(Call::Status, Duration::from_millis(500)).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert_eq!(one.network.clients(), 0);
+}
+
+/// Answers each submission with the next of a list; the last one stays.
+struct Scripted(std::sync::Mutex<Vec<Answer>>);
+
+impl CallHandler for Scripted {
+    fn call(&self, _caller: PublicKey, _call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        let mut answers = self.0.lock().unwrap();
+        let answer = if answers.len() > 1 {
+            answers.remove(0)
+        } else {
+            answers[0].clone()
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+fn scripted(slot: u32, answers: Vec<Answer>) -> Node {
+    node(slot, Arc::new(Scripted(std::sync::Mutex::new(answers))))
+}
+
+fn transaction() -> SignedTransaction {
+    let body = TransactionBody {
+        version: TRANSACTION_VERSION,
+        network: network_id(),
+        sender: key(MEMBER).public(),
+        nonce: [1; 16],
+        expires_at: TimeMs(1),
+        operations: vec![Operation::Put {
+            namespace: Namespace::new("test").unwrap(),
+            key: b"key".to_vec(),
+            value: b"value".to_vec(),
+        }],
+        memo: Vec::new(),
+    };
+    SignedTransaction::sign(body, &key(MEMBER)).unwrap()
+}
+
+fn executed() -> Answer {
+    Answer::Executed(Receipt {
+        id: transaction().id(),
+        version: Version {
+            height: Height(3),
+            position: 1,
+        },
+        outcome: Outcome::Applied,
+        block: Hash::from_bytes([3; 32]),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submission_is_repeated_until_its_fate_is_known() {
+    let busy = Answer::Rejected(Rejection::Busy { retry_after_ms: 30 });
+    let no_leader = Answer::Unavailable(Unavailable::NoLeader);
+    let one = scripted(1, vec![busy.clone(), busy, Answer::Pending, no_leader.clone()]);
+    let two = scripted(2, vec![no_leader, Answer::Pending, executed()]);
+    let client = client(&[&one, &two]);
+    assert_eq!(client.submit(&transaction(), LONG).await.unwrap(), executed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_final_only_where_no_other_node_may_have_taken_it() {
+    let expired = Rejection::Expired {
+        expires_at: TimeMs(1),
+        now: TimeMs(2),
+    };
+    let one = scripted(1, vec![Answer::Rejected(expired.clone())]);
+    let answer = client(&[&one]).submit(&transaction(), LONG).await.unwrap();
+    assert_eq!(answer, Answer::Rejected(expired.clone()));
+
+    // The first node takes it and is then gone; the second has not heard of it and calls it expired.
+    let held = Arc::new(Held::default());
+    let calls: Arc<dyn CallHandler> = Arc::<Held>::clone(&held);
+    let one = node(1, calls);
+    let two = scripted(2, vec![Answer::Rejected(expired.clone())]);
+    let client = client(&[&one, &two]);
+    let submission = tokio::spawn(async move { client.submit(&transaction(), LONG).await });
+    while held.waiting() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    one.kill().await;
+    match submission.await.unwrap().unwrap_err() {
+        ClientError::Unresolved { id, rejection, tried } => {
+            assert_eq!(id, transaction().id());
+            assert_eq!(rejection.as_deref(), Some(&expired));
+            assert_eq!(tried.len(), 2);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_left_is_not_unresolved() {
+    let one = node(1, Arc::new(Echo));
+    let client = client(&[&one]);
+    one.kill().await;
+    let error = client
+        .submit(&transaction(), Duration::from_millis(300))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+}
+
+/// Counts what it answers, so that a measurement is not only the client's word.
+#[derive(Default)]
+struct Counting(std::sync::atomic::AtomicU64);
+
+impl CallHandler for Counting {
+    fn call(&self, _caller: PublicKey, _call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Box::pin(std::future::ready(Answer::Pending))
+    }
+}
+
+/// Round trips a second of small calls with `window` in flight.
+async fn round_trips(client: &Client, window: u64, each: u64) -> f64 {
+    let begun = Instant::now();
+    let callers: Vec<_> = (0..window)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move {
+                for _ in 0..each {
+                    assert_eq!(client.call(Call::Status, LONG).await.unwrap(), Answer::Pending);
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    f64::from(u32::try_from(window * each).unwrap()) / begun.elapsed().as_secs_f64()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_calls_are_cheap() {
+    let counting = Arc::new(Counting::default());
+    let calls: Arc<dyn CallHandler> = Arc::<Counting>::clone(&counting);
+    let one = node(1, calls);
+    let client = client(&[&one]);
+    // QUIPU_MEASURE=20 makes a measurement of it; alone on the machine, in a process of its own.
+    let times: u64 = std::env::var("QUIPU_MEASURE").map_or(1, |times| times.parse().unwrap());
+    for (window, each) in [(1, 1000), (10, 300), (100, 100), (1000, 10), (10_000, 2)] {
+        let before = counting.0.load(std::sync::atomic::Ordering::Relaxed);
+        let rate = round_trips(&client, window, each * times).await;
+        let served = counting.0.load(std::sync::atomic::Ordering::Relaxed) - before;
+        assert!(served >= window * each * times, "every call was served");
+        println!(
+            "{window} in flight: {rate:.0} round trips/s, {served} served for {}",
+            window * each * times
+        );
+    }
 }

@@ -1,5 +1,7 @@
 //! Two and more networks on loopback, and strangers at their door.
 
+mod decoders;
+mod door;
 mod peers;
 
 use std::collections::BTreeSet;
@@ -7,8 +9,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use quinn::crypto::rustls::QuicClientConfig;
 use quipu_consensus::input::SessionId;
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{Height, NetworkId, Slot, TimeMs};
@@ -17,6 +21,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::identity::{Identity, SERVER_NAME};
+use super::transport::{self, Times};
 use super::{CallHandler, Directory, Network, NetworkSettings, PeerAddress, PeerEvent};
 use crate::client_protocol::{Answer, Call, CloseCode};
 use crate::peer_protocol::PeerFrame;
@@ -190,5 +196,94 @@ pub(crate) fn read_height(number: u64) -> PeerFrame {
     PeerFrame::ReadHeight {
         number,
         height: Some(Height(number)),
+    }
+}
+
+/// A party that does as the test says: a connection with any key, to any protocol.
+pub(crate) struct Raw {
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) connection: quinn::Connection,
+}
+
+impl Raw {
+    /// Shows the key of `slot` to `node` and speaks `alpn`.
+    pub(crate) async fn connect(node: &Node, slot: u32, alpn: &[u8]) -> Self {
+        let identity = Identity::new(&key(slot)).unwrap();
+        let tls = identity.client_tls(key(node.slot.0).public(), alpn).unwrap();
+        let (endpoint, config) = Self::parts(tls);
+        let connecting = endpoint
+            .connect_with(config, node.network.local_addr(), SERVER_NAME)
+            .unwrap();
+        let connection = connecting.await.unwrap();
+        Self { endpoint, connection }
+    }
+
+    /// A socket and the configuration of a dial, with these TLS parameters.
+    pub(crate) fn parts(tls: rustls::ClientConfig) -> (quinn::Endpoint, quinn::ClientConfig) {
+        let crypto = QuicClientConfig::try_from(tls).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport::dialling(Times {
+            idle: Duration::from_secs(5),
+            keep_alive: None,
+        })));
+        (quinn::Endpoint::client(loopback()).unwrap(), config)
+    }
+
+    /// Waits for the end and says with which code the node closed.
+    pub(crate) async fn code(&self) -> Option<CloseCode> {
+        let error = timeout(Duration::from_secs(5), self.connection.closed())
+            .await
+            .expect("closed within 5 s");
+        CloseCode::from_error(&error)
+    }
+
+    /// Opens a stream to the node and writes these bytes.
+    pub(crate) async fn say(&self, bytes: &[u8]) -> quinn::SendStream {
+        let mut stream = self.connection.open_uni().await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+}
+
+/// Nobody but these members.
+pub(crate) fn directory_of(members: &[u32]) -> Directory {
+    Directory {
+        peers: vec![],
+        members: members.iter().map(|member| key(*member).public()).collect(),
+    }
+}
+
+/// Answers nothing until it is released.
+pub(crate) struct Held {
+    open: watch::Sender<bool>,
+    calls: AtomicUsize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            open: watch::Sender::new(false),
+            calls: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn release(&self) {
+        self.open.send_replace(true);
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl CallHandler for Held {
+    fn call(&self, _caller: PublicKey, _call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            self.open.subscribe().wait_for(|open| *open).await.unwrap();
+            Answer::Pending
+        })
     }
 }
