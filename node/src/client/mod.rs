@@ -8,6 +8,7 @@ mod link;
 mod node;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)] // an overflow is a failed test
 mod tests;
 
 use std::sync::Arc;

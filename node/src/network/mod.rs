@@ -19,6 +19,7 @@ mod shared;
 pub(crate) mod transport;
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects)] // an overflow is a failed test
 pub(crate) mod tests;
 
 use std::collections::BTreeSet;

@@ -40,7 +40,11 @@ proptest! {
     }
 
     #[test]
-    fn changed_frames_never_panic(at in 0..200_usize, to in any::<u8>(), items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)) {
+    fn changed_frames_never_panic(
+        at in 0..200_usize,
+        to in any::<u8>(),
+        items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+    ) {
         let frame = PeerFrame::Forward(items.into_iter().map(Into::into).collect());
         let mut bytes = encode_frame(&frame).to_vec();
         let at = at % bytes.len();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quipu_consensus::output::Class;
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{NetworkId, Slot};
 use rustls::client::Resumption;
@@ -14,8 +15,8 @@ use crate::client_protocol::{Answer, CLIENT_ALPN, Call, CloseCode, MAX_REQUEST_B
 use crate::network::frame::{FrameReader, framed};
 use crate::network::identity::{Identity, SERVER_NAME};
 use crate::network::tests::{Held, directory_of};
-use crate::network::{Directory, NetworkSettings, PeerAddress};
-use crate::peer_protocol::{BULK_ALPN, MAX_PEER_FRAME_BYTES, PEER_ALPN, PEER_VERSION, Preamble};
+use crate::network::{Directory, NetworkSettings, PeerAddress, encode_frame};
+use crate::peer_protocol::{BULK_ALPN, MAX_PEER_FRAME_BYTES, PEER_ALPN, PEER_VERSION, PeerFrame, Preamble};
 
 const MEMBER: u32 = 100;
 const STRANGER: u32 = 200;
@@ -309,4 +310,77 @@ async fn waiting_calls_are_answered_while_the_node_stops() {
     assert_eq!(answers.value::<Response>().await.unwrap().unwrap().number, 4);
     assert_eq!(raw.code().await, Some(CloseCode::Stopping));
     drop(stopping.await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_connection_joins_the_session_that_it_names_and_may_be_renewed() {
+    let mut node = node();
+    let main = Raw::connect(&node, 1, PEER_ALPN).await;
+    let _stream = main.say(&framed(&preamble())).await;
+    let session = node.up().await;
+    let mut tag = [0; 32];
+    main.connection
+        .export_keying_material(&mut tag, b"quipu session", b"")
+        .unwrap();
+    let hello = [framed(&preamble()), framed(&tag)].concat();
+    let mut last = None;
+    for number in 0..3 {
+        let bulk = Raw::connect(&node, 1, BULK_ALPN).await;
+        let mut stream = bulk.say(&hello).await;
+        stream.write_all(&framed(&clock(number))).await.unwrap();
+        assert_eq!(node.frame(session).await, clock(number));
+        let answers = bulk.connection.accept_uni().await.unwrap();
+        let mut answers = FrameReader::new(answers, 100_000);
+        assert!(answers.value::<Preamble>().await.unwrap().is_some());
+        assert_eq!(answers.value::<[u8; 32]>().await.unwrap(), Some(tag));
+        let sent = node
+            .network
+            .peers()
+            .send(Slot(1), session, Class::Bulk, encode_frame(&clock(100 + number)));
+        assert!(sent);
+        assert_eq!(answers.value::<PeerFrame>().await.unwrap(), Some(clock(100 + number)));
+        // Its streams stay open: a finished one would end it for another reason.
+        let old: Option<(Raw, _, _)> = last.replace((bulk, stream, answers));
+        if let Some((old, ..)) = old {
+            assert_eq!(old.code().await, Some(CloseCode::Replaced));
+        }
+    }
+    main.connection.close(0_u32.into(), b"");
+    node.down(session).await;
+    assert_eq!(
+        last.unwrap().0.code().await,
+        Some(CloseCode::Replaced),
+        "it ends with its session"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_handshakes_passes() {
+    let mut settings = NetworkSettings::new(loopback(), Slot(5), network_id());
+    settings.max_handshakes = 2;
+    let node = Arc::new(Node::start_with(settings, directory(), Arc::new(Echo)));
+    let address = node.network.local_addr();
+    let flood: Vec<_> = (0..40)
+        .map(|_| {
+            let tls = Identity::new(&key(STRANGER))
+                .unwrap()
+                .client_tls(key(5).public(), CLIENT_ALPN)
+                .unwrap();
+            tokio::spawn(async move {
+                let (endpoint, config) = Raw::parts(tls);
+                endpoint
+                    .connect_with(config, address, SERVER_NAME)
+                    .unwrap()
+                    .await
+                    .is_ok()
+            })
+        })
+        .collect();
+    let mut through = 0;
+    for one in flood {
+        through += u32::from(one.await.unwrap());
+    }
+    println!("{through} of 40 strangers finished a handshake");
+    let member = Raw::connect(&node, MEMBER, CLIENT_ALPN).await;
+    assert!(member.connection.open_bi().await.is_ok(), "no place was lost");
 }

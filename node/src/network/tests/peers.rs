@@ -100,3 +100,37 @@ async fn a_closing_node_reports_down_on_both_sides() {
     assert!(matches!(events.recv().await, Some(PeerEvent::Down { session, .. }) if session == first));
     drop(two.stop(CloseCode::Stopping).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_nothing_fills_bounded_queues_and_loses_no_order() {
+    let (one, first, mut two, second) = pair().await;
+    let big = |number: u64| {
+        let items = vec![ByteBuf::from(number.to_be_bytes()), ByteBuf::from(vec![3; 1_000_000])];
+        encode_frame(&PeerFrame::Forward(items))
+    };
+    // Nobody takes the events of node 2: its event queue, its windows and node 1's queue fill, in that order.
+    let mut accepted = 0;
+    let mut refused_since = None;
+    while refused_since.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(500)) {
+        if one.network.peers().send(Slot(2), first, Class::Log, big(accepted)) {
+            accepted += 1;
+            refused_since = None;
+        } else {
+            refused_since.get_or_insert_with(Instant::now);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(accepted < 300, "nothing bounds it");
+    }
+    println!("{accepted} MB on their way when the queue was full");
+    for number in 0..accepted {
+        let PeerFrame::Forward(items) = two.frame(second).await else {
+            panic!("another frame");
+        };
+        assert_eq!(items[0].as_slice(), number.to_be_bytes());
+    }
+    assert!(
+        one.network.peers().send(Slot(2), first, Class::Log, big(accepted)),
+        "and on it goes"
+    );
+    two.frame(second).await;
+}
