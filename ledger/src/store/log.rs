@@ -130,10 +130,7 @@ impl Store {
                     tip = block.id();
                     fresh.insert(tip.height, tip);
                 }
-                LogChange::Truncate { from } => {
-                    tip = self.truncate(&mut batch, *from, tip, &fresh)?;
-                    fresh.split_off(from);
-                }
+                LogChange::Truncate { from } => tip = self.truncate(&mut batch, *from, tip, &fresh)?,
                 LogChange::Certify(certificate) => {
                     let family = self.0.database.family(Family::Certificates)?;
                     batch.put_cf(family, height_key(certificate.height), codec::encode(certificate));
