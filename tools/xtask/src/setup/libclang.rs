@@ -71,7 +71,10 @@ pub(super) fn environment(target: &Path) -> Environment {
 pub(super) fn install_wheel(target: &Path) {
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"]);
-    pip.arg(wheel(target)).arg(WHEEL).stdin(Stdio::null());
+    pip.arg(wheel(target))
+        .arg(WHEEL)
+        .stdin(Stdio::null())
+        .env("PIP_ROOT_USER_ACTION", "ignore");
     super::announced(&mut pip);
 }
 
