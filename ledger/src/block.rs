@@ -133,9 +133,17 @@ pub enum Items {
 /// A body in its encoding. Transactions are byte strings: whoever hashes them need not open them.
 #[derive(Serialize, Deserialize)]
 enum EncodedItems {
-    Votes(Vec<SignatureEntry>),
-    Transactions(Vec<serde_bytes::ByteBuf>),
+    Votes(#[serde(deserialize_with = "votes")] Vec<SignatureEntry>),
+    Transactions(#[serde(deserialize_with = "transactions")] Vec<serde_bytes::ByteBuf>),
     Membership(Box<MembershipRecord>),
+}
+
+fn votes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<SignatureEntry>, D::Error> {
+    codec::at_most::<D, _, MAX_SIGNATURE_ENTRIES>(deserializer)
+}
+
+fn transactions<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<serde_bytes::ByteBuf>, D::Error> {
+    codec::at_most::<D, _, MAX_BLOCK_TRANSACTIONS>(deserializer)
 }
 
 #[derive(Serialize, Deserialize)]

@@ -3,8 +3,11 @@
 //! Invariant: `decode(b) == Ok(v)` only if `encode(v) == b`: postcard's own decoder takes non-minimal varints, so what
 //! does not re-encode to the same bytes is refused. The length cap comes first, trailing bytes are refused.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 
 /// Why bytes were refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,4 +59,38 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], cap: usize) -> Resu
         return Err(DecodeError::NotCanonical);
     }
     Ok(value)
+}
+
+/// Reads a list of at most `MAX` items, for `#[serde(deserialize_with)]`: items that take no bytes of their own could
+/// otherwise cost many times the memory of the bytes that claim them.
+///
+/// # Errors
+/// Where there are more.
+pub fn at_most<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de>,
+{
+    deserializer.deserialize_seq(AtMost::<T, MAX>(PhantomData))
+}
+
+struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: serde::Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if list.len() == MAX {
+                return Err(serde::de::Error::invalid_length(MAX.saturating_add(1), &self));
+            }
+            list.push(item);
+        }
+        Ok(list)
+    }
 }

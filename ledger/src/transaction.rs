@@ -34,10 +34,15 @@ pub struct TransactionBody {
     /// Never executed in a block of this time or later.
     pub expires_at: TimeMs,
     /// What to do, all or nothing, in order.
+    #[serde(deserialize_with = "operations")]
     pub operations: Vec<Operation>,
     /// For the sender's own use; at most 1024 bytes.
     #[serde(with = "serde_bytes")]
     pub memo: Vec<u8>,
+}
+
+fn operations<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Operation>, D::Error> {
+    codec::at_most::<D, _, MAX_OPERATIONS>(deserializer)
 }
 
 impl TransactionBody {

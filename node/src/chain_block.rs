@@ -142,6 +142,7 @@ pub fn take_blocks<B>(append: Append<B>) -> (Append<B>, Vec<B>) {
 
 /// The same append around other blocks.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "its blocks are given up for the others")]
 pub fn with_blocks<A, B>(append: Append<A>, blocks: Vec<B>) -> Append<B> {
     let Append {
         term,

@@ -109,7 +109,7 @@ impl Cli {
                     dir.join(PUBLIC_FILE).display(),
                 ))
             }
-            Command::Run { dir, passphrase, log } => run(&dir, passphrase.as_deref(), log),
+            Command::Run { dir, passphrase, log } => run(&dir, passphrase.as_deref(), log.as_deref()),
             Command::Config {
                 command: ConfigCommand::Check { dir, passphrase },
             } => {
@@ -137,9 +137,9 @@ fn listen_on(address: &str) -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::from(([0, 0, 0, 0], port)))
 }
 
-fn run(dir: &std::path::Path, passphrase: Option<&str>, log: Option<String>) -> anyhow::Result<()> {
+fn run(dir: &std::path::Path, passphrase: Option<&str>, log: Option<&str>) -> anyhow::Result<()> {
     let prepared = start::prepare(dir, passphrase)?;
-    begin_logs(&prepared.config, log.as_deref())?;
+    begin_logs(&prepared.config, log)?;
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
         tracing::warn!(%error, "the limit of open files could not be raised");
     }

@@ -111,7 +111,7 @@ impl Inspector {
         let mut blocks: Vec<ChainBlock> = Vec::new();
         let mut fresh: Vec<Block> = Vec::new();
         for bytes in encoded {
-            let block = Block::decode(&bytes)?;
+            let block = Block::decode(bytes.as_slice())?;
             if blocks.is_empty() {
                 // Below what was committed at the start, nothing is remembered: the first known parent is the beginning.
                 parent = self.tip(&block.header().previous);

@@ -44,10 +44,8 @@ pub fn run(
                 PeerFrame::Expire { time } => Some(Event::Expire { time }),
             },
         };
-        if let Some(event) = told {
-            if events.send(RunEvent::Replica(event)).is_err() {
-                return;
-            }
+        if told.is_some_and(|event| events.send(RunEvent::Replica(event)).is_err()) {
+            return;
         }
     }
 }

@@ -44,7 +44,9 @@ pub const ADMISSION_QUEUE: usize = 16_384;
 /// Most transactions verified in one batch.
 pub const ADMISSION_BATCH: usize = 512;
 /// Frames of peers that wait for the inspector.
-pub const PEER_QUEUE: usize = 1_024;
+///
+/// Each may hold a whole frame, so few may wait: a full queue holds the peers' streams back.
+pub const PEER_QUEUE: usize = 64;
 /// Events that wait for the replica, from each source.
 pub const EVENT_QUEUE: usize = 16_384;
 /// Most events that the loop takes before it lets things flow.
@@ -67,7 +69,7 @@ pub const ENGINE_SETTINGS: Settings = Settings {
 };
 
 // A message of the engine may be one block over its size; its frame must hold it.
-const _: () = assert!(ENGINE_SETTINGS.append_bytes as usize + MAX_BLOCK_BYTES + 4096 < MAX_PEER_FRAME_BYTES);
+const _: () = assert!(ENGINE_SETTINGS.append_bytes < (MAX_PEER_FRAME_BYTES - MAX_BLOCK_BYTES - 4096) as u64);
 const _: () = assert!(FORWARD_FRAME_BYTES + MAX_TRANSACTION_BYTES + 4096 < MAX_PEER_FRAME_BYTES);
 const _: () = assert!(ENGINE_SETTINGS.election_min_ms >= 4 * ENGINE_SETTINGS.heartbeat_ms);
 const _: () = assert!(BLOCK_CUT_BYTES < MAX_BLOCK_BYTES);

@@ -31,8 +31,46 @@ pub struct Preamble {
     pub to: Slot,
 }
 
-/// A block in the encoding in which it travels (`ledger::block::Block::encode`).
-pub type BlockBytes = serde_bytes::ByteBuf;
+/// A block in the encoding in which it travels (`ledger::block::Block::encode`); its header alone is longer than this.
+pub type BlockBytes = LongBytes<200>;
+/// A signed transaction as it travels: two keys' worth of fields and a signature are longer than this.
+pub type TransactionBytes = LongBytes<140>;
+
+/// Bytes that are refused when they are shorter than anything of their kind: a list of them costs no more memory than a
+/// small multiple of the bytes that claim it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct LongBytes<const MIN: usize>(#[serde(with = "serde_bytes")] Vec<u8>);
+
+impl<const MIN: usize> LongBytes<MIN> {
+    /// The bytes.
+    #[must_use]
+    pub fn into_vec(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<const MIN: usize> From<Vec<u8>> for LongBytes<MIN> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl<'de, const MIN: usize> Deserialize<'de> for LongBytes<MIN> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes: Vec<u8> = serde_bytes::deserialize(deserializer)?;
+        if bytes.len() < MIN {
+            return Err(serde::de::Error::invalid_length(bytes.len(), &"a whole one"));
+        }
+        Ok(Self(bytes))
+    }
+}
 
 /// What nodes say to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +78,7 @@ pub enum PeerFrame {
     /// From engine to engine.
     Engine(Message<BlockBytes>),
     /// Transactions of clients, for the leader.
-    Forward(Vec<serde_bytes::ByteBuf>),
+    Forward(Vec<TransactionBytes>),
     /// Which height must a read begun now see? For the leader.
     ReadIndex {
         /// Chosen by the asking node.

@@ -383,7 +383,7 @@ impl Replica {
                 self.role = Role::Leader;
                 self.leader = Some(self.slot);
                 self.held.clear();
-                self.begin_to_lead(moment, votes, out);
+                self.begin_to_lead(moment, &votes, out);
             }
         }
         if before == Role::Leader && self.role != Role::Leader {

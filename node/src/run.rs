@@ -223,7 +223,7 @@ impl Runner {
                 _ => self.send(to, session, class, frame),
             },
             Action::Execute { height, block } => {
-                self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok())
+                self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok());
             }
             Action::Fetch {
                 fetch,

@@ -1,7 +1,15 @@
 //! Real processes under load, killed at random: what was acknowledged is there once, and all copies are equal.
 //!
 //! `QUIPU_CHAOS_ROUNDS` says how many kills; a few in CI, 50 before a release.
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod processes;
 

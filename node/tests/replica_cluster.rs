@@ -2,7 +2,15 @@
 //!
 //! What must hold: transactions commit on every node with equal results, a lost leader is replaced and nothing that was
 //! acknowledged is lost or doubled, a restarted node catches up.
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod cluster;
 

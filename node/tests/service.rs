@@ -1,6 +1,14 @@
 //! One real process: every refusal at the door has its type, a replay is answered with its first result, a transaction
 //! that can never come any more is known as such on an idle network, a second start is refused, a stop is graceful.
-#![allow(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 
 mod processes;
 

@@ -79,10 +79,17 @@ impl Bench {
             transactions,
             clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
             rate: self.rate,
-            until: self.transactions.is_none().then(|| Duration::from_secs(u64::from(self.seconds))),
+            until: self
+                .transactions
+                .is_none()
+                .then(|| Duration::from_secs(u64::from(self.seconds))),
             wait: global.timeout.unwrap_or(SUBMIT_TIMEOUT),
         };
-        output.note(format_args!("sending for {} with {} clients", self.length(), self.clients));
+        output.note(format_args!(
+            "sending for {} with {} clients",
+            self.length(),
+            self.clients
+        ));
         let measured = session.run(async {
             // Connects, and lets the client learn who leads.
             session.call(Call::Status, READ_TIMEOUT).await?;
@@ -109,7 +116,9 @@ impl Bench {
         let seconds = u64::from(self.seconds);
         let by_rate = |rate: u32| seconds.saturating_mul(u64::from(rate));
         let by_clients = || seconds.saturating_mul(u64::from(self.clients).saturating_mul(PER_CLIENT).min(ALL_CLIENTS));
-        self.transactions.unwrap_or_else(|| self.rate.map_or_else(by_clients, by_rate)).min(MOST)
+        self.transactions
+            .unwrap_or_else(|| self.rate.map_or_else(by_clients, by_rate))
+            .min(MOST)
     }
 
     /// Signs everything that will be sent, on all cores.
@@ -126,11 +135,18 @@ impl Bench {
             let key = format!("bench/{run}/{number:08}").into_bytes();
             let mut value = format!("{number:08}-").into_bytes();
             value.resize(length, b'v');
-            let put = Operation::Put { namespace: self.namespace.clone(), key, value };
+            let put = Operation::Put {
+                namespace: self.namespace.clone(),
+                key,
+                value,
+            };
             signer.sign(vec![put], Vec::new())
         });
         let signed = signed.collect::<Result<Vec<_>, _>>()?;
-        output.note(format_args!("signed {:.0} a second", per_second(count, begun.elapsed())));
+        output.note(format_args!(
+            "signed {:.0} a second",
+            per_second(count, begun.elapsed())
+        ));
         Ok(signed)
     }
 
@@ -172,7 +188,11 @@ fn rounded(value: f64, scale: f64) -> f64 {
 }
 
 fn text(report: &Value) -> String {
-    let number = |pointer: &str| report.pointer(pointer).map_or_else(String::new, |value| value.to_string().replace('"', ""));
+    let number = |pointer: &str| {
+        report
+            .pointer(pointer)
+            .map_or_else(String::new, |value| value.to_string().replace('"', ""))
+    };
     format!(
         "workload   {} ({} loop), {} nodes, {} clients, values of {} bytes\n\
          committed  {} in {} s: {} a second; {} rejected, {} unresolved\n\
@@ -211,7 +231,9 @@ mod tests {
     #[test]
     fn the_report_has_the_fields_that_stay() {
         let cli = Cli::try_parse_from(["quipu", "bench", "--clients", "4"]).unwrap();
-        let Command::Bench(bench) = cli.command else { panic!("not bench") };
+        let Command::Bench(bench) = cli.command else {
+            panic!("not bench")
+        };
         let mut latency = Histogram::new(3).unwrap();
         latency.record(1000).unwrap();
         let measured = Measured {
@@ -223,7 +245,11 @@ mod tests {
             ran_dry: false,
             first: None,
         };
-        let limits = Limits { verify_per_s: 200_000.0, cores: 2, synced_writes_per_s: 5_000.0 };
+        let limits = Limits {
+            verify_per_s: 200_000.0,
+            cores: 2,
+            synced_writes_per_s: 5_000.0,
+        };
         insta::assert_snapshot!(bench.report(&measured, &limits, 3), @r#"{"clients":"4","committed":"2000","latency_us":{"max":1000,"p50":1000,"p90":1000,"p99":1000,"p999":1000},"limits":{"synced_writes_per_s":5000.0,"verify_cores":2,"verify_per_s":200000.0},"loop":"closed","nodes":"3","rate":1000.0,"ratio_to_verify_limit":0.005,"rejected":"1","seconds":2.0,"unresolved":"0","value_bytes":"200","workload":"put"}"#);
     }
 }

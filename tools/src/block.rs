@@ -61,7 +61,14 @@ impl Show {
 
 /// The block in an answer, and the last executed height.
 pub(crate) fn read(answer: Answer) -> Result<(Option<Executed>, Height), Failure> {
-    let Answer::Block { block, outcomes, height } = answer else { return Err(unexpected(&answer)) };
+    let Answer::Block {
+        block,
+        outcomes,
+        height,
+    } = answer
+    else {
+        return Err(unexpected(&answer));
+    };
     let Some(bytes) = block else { return Ok((None, height)) };
     let block = block::Block::decode(&bytes)
         .map_err(|error| Failure::general("protocol", format!("the node sent something that is no block: {error}")))?;
@@ -73,7 +80,11 @@ impl Executed {
     pub(crate) fn json(&self) -> Value {
         let header = self.block.header();
         let ids: Vec<String> = self.block.transactions().iter().map(|tx| tx.id().to_string()).collect();
-        let failed = self.outcomes.iter().filter(|outcome| **outcome != Outcome::Applied).count();
+        let failed = self
+            .outcomes
+            .iter()
+            .filter(|outcome| **outcome != Outcome::Applied)
+            .count();
         json!({
             "height": header.height.to_string(),
             "hash": self.block.hash().to_string(),
@@ -116,14 +127,23 @@ impl Executed {
     pub(crate) fn line(&self) -> String {
         let header = self.block.header();
         let count = self.block.transactions().len();
-        let failed = self.outcomes.iter().filter(|outcome| **outcome != Outcome::Applied).count();
+        let failed = self
+            .outcomes
+            .iter()
+            .filter(|outcome| **outcome != Outcome::Applied)
+            .count();
         let what = match header.kind {
             Kind::Transactions if failed > 0 => format!("{count} transactions, {failed} failed"),
             Kind::Transactions => format!("{count} transactions"),
             Kind::Opening => format!("node {} leads term {}", header.proposer, header.term),
             Kind::Membership => "membership".to_owned(),
         };
-        format!("{}\t{}\t{}\t{what}", header.height, time_text(header.time), self.block.hash())
+        format!(
+            "{}\t{}\t{}\t{what}",
+            header.height,
+            time_text(header.time),
+            self.block.hash()
+        )
     }
 }
 

@@ -33,10 +33,23 @@ pub(crate) struct Cli {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// Write data as text or as JSON (one object; errors too, on standard error).
-    #[arg(long, global = true, value_enum, default_value_t, env = "QUIPU_OUTPUT", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "QUIPU_OUTPUT",
+        hide_env_values = true
+    )]
     pub(crate) output: Format,
     /// The network: the directory of `network up`, or a genesis file.
-    #[arg(long, global = true, value_name = "DIR|FILE", env = "QUIPU_NETWORK", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR|FILE",
+        env = "QUIPU_NETWORK",
+        hide_env_values = true
+    )]
     pub(crate) network: Option<PathBuf>,
     /// How long to wait for the network (default: 10s for reads, 30s for a transaction, 120s for each of many).
     #[arg(long, global = true, value_name = "TIME", value_parser = read_duration)]
@@ -129,7 +142,11 @@ pub(crate) fn parse() -> Result<(Cli, Output), ExitCode> {
         }
         _ if output.is_json() => {
             let text = error.render().to_string();
-            let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+            let message = text
+                .split("\n\n")
+                .next()
+                .unwrap_or_default()
+                .trim_start_matches("error: ");
             Err(output.failed(&Failure::usage(message.trim()).hint("quipu help, or the verb with --help")))
         }
         _ => {
@@ -141,7 +158,10 @@ pub(crate) fn parse() -> Result<(Cli, Output), ExitCode> {
 
 /// Whether JSON was asked for, on a command line that could not be read.
 fn wants_json(words: &[OsString]) -> bool {
-    let by_option = words.iter().zip(words.iter().skip(1)).any(|(option, value)| option == "--output" && value == "json");
+    let by_option = words
+        .iter()
+        .zip(words.iter().skip(1))
+        .any(|(option, value)| option == "--output" && value == "json");
     let by_variable = || std::env::var_os("QUIPU_OUTPUT").is_some_and(|value| value == "json");
     by_option || words.iter().any(|word| word == "--output=json") || by_variable()
 }

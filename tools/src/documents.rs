@@ -44,7 +44,8 @@ impl Man {
         let mut command = &root;
         for word in &self.verb {
             command = command.find_subcommand(word).ok_or_else(|| {
-                Failure::usage(format!("there is no verb '{}'", self.verb.join(" "))).hint("`quipu help` lists the verbs")
+                Failure::usage(format!("there is no verb '{}'", self.verb.join(" ")))
+                    .hint("`quipu help` lists the verbs")
             })?;
         }
         output.bytes(&page(command)?)

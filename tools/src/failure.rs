@@ -66,7 +66,11 @@ impl Failure {
 
     /// A file that could not be used.
     pub(crate) fn file(path: &std::path::Path, action: &str, error: &io::Error) -> Self {
-        let code = if error.kind() == io::ErrorKind::NotFound { "no_such_file" } else { "file" };
+        let code = if error.kind() == io::ErrorKind::NotFound {
+            "no_such_file"
+        } else {
+            "file"
+        };
         Self::general(code, format!("{}: cannot {action} it: {error}", path.display()))
     }
 

@@ -70,8 +70,16 @@ impl Sign {
         let key = passphrase::open(&self.key)?;
         let organisations = &document.membership.organisations;
         let of_key = || organisations.iter().find(|listed| listed.key == key.public());
-        let Some(organisation) = self.organisation.clone().or_else(|| of_key().map(|listed| listed.name.clone())) else {
-            let text = format!("not signed: no organisation in {} has the key {}", self.file.display(), key.public());
+        let Some(organisation) = self
+            .organisation
+            .clone()
+            .or_else(|| of_key().map(|listed| listed.name.clone()))
+        else {
+            let text = format!(
+                "not signed: no organisation in {} has the key {}",
+                self.file.display(),
+                key.public()
+            );
             return Err(Failure::general("not_signed", text).hint("give the key of an organisation's administrator"));
         };
         ceremony::sign(&mut document, &organisation, &key)?;
@@ -79,10 +87,16 @@ impl Sign {
         let missing = unsigned(&document);
         let network = network_id(&document);
         let text = if missing.is_empty() {
-            format!("{organisation} has signed network {}; the genesis is complete", network.as_deref().unwrap_or("?"))
+            format!(
+                "{organisation} has signed network {}; the genesis is complete",
+                network.as_deref().unwrap_or("?")
+            )
         } else {
             let missing = missing.join(", ");
-            format!("{organisation} has signed network {}; missing: {missing}", network.as_deref().unwrap_or("?"))
+            format!(
+                "{organisation} has signed network {}; missing: {missing}",
+                network.as_deref().unwrap_or("?")
+            )
         };
         let json = json!({"organisation": organisation, "network": network, "missing": missing});
         output.data(&json, text)
@@ -97,13 +111,21 @@ impl Check {
         let list: Vec<Value> = findings.iter().map(finding_json).collect();
         let json = json!({"ok": findings.is_empty(), "network": network, "findings": list});
         if findings.is_empty() {
-            let text = format!("complete: network {} \"{}\"", network.unwrap_or_default(), document.name);
+            let text = format!(
+                "complete: network {} \"{}\"",
+                network.unwrap_or_default(),
+                document.name
+            );
             return output.data(&json, text);
         }
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
         output.data(&json, lines.join("\n"))?;
         let count = findings.len();
-        let text = format!("{}: {count} missing or wrong, the first: {}", self.file.display(), findings_first(&lines));
+        let text = format!(
+            "{}: {count} missing or wrong, the first: {}",
+            self.file.display(),
+            findings_first(&lines)
+        );
         Err(Failure::new(Exit::Verification, "incomplete", text))
     }
 }
@@ -129,5 +151,8 @@ fn network_id(document: &GenesisDocument) -> Option<String> {
 fn unsigned(document: &GenesisDocument) -> Vec<String> {
     let signed = |name: &str| document.approvals.iter().any(|approval| approval.organisation == name);
     let organisations = document.membership.organisations.iter();
-    organisations.map(|listed| listed.name.clone()).filter(|name| !signed(name)).collect()
+    organisations
+        .map(|listed| listed.name.clone())
+        .filter(|name| !signed(name))
+        .collect()
 }

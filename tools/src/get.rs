@@ -64,7 +64,12 @@ pub(crate) struct Get {
 
 impl Get {
     pub(crate) fn run(&self, global: &Global, output: Output) -> Result<(), Failure> {
-        let Reading { namespace, hex, consistency, identity } = &self.reading;
+        let Reading {
+            namespace,
+            hex,
+            consistency,
+            identity,
+        } = &self.reading;
         let key = read_bytes(&self.key, *hex)?;
         let session = Session::open(global, identity)?;
         let call = Call::Get {
@@ -78,12 +83,18 @@ impl Get {
             Ok(Answer::Value { entry, height }) => (entry, height),
             Ok(other) => return Err(unexpected(&other)),
             Err(failure) if failure.code == "invalid" && self.at.is_some() => {
-                return Err(Failure { exit: Exit::NotFound, ..failure });
+                return Err(Failure {
+                    exit: Exit::NotFound,
+                    ..failure
+                });
             }
             Err(failure) => return Err(failure),
         };
         let Some(entry) = entry else {
-            let text = format!("there is no key '{}' in namespace '{namespace}' at height {height}", self.key);
+            let text = format!(
+                "there is no key '{}' in namespace '{namespace}' at height {height}",
+                self.key
+            );
             return Err(Failure::new(Exit::NotFound, "not_found", text)
                 .hint("`quipu scan` lists the keys; `quipu history` tells whether it was deleted"));
         };

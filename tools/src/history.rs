@@ -29,7 +29,12 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn run(&self, global: &Global, output: Output) -> Result<(), Failure> {
-        let Reading { namespace, hex, consistency, identity } = &self.reading;
+        let Reading {
+            namespace,
+            hex,
+            consistency,
+            identity,
+        } = &self.reading;
         let key = read_bytes(&self.key, *hex)?;
         let session = Session::open(global, identity)?;
         let wait = global.timeout.unwrap_or(READ_TIMEOUT);
@@ -37,7 +42,9 @@ impl History {
         let mut after = self.after;
         session.run(async {
             loop {
-                let left = self.limit.saturating_sub(u32::try_from(versions.len()).unwrap_or(u32::MAX));
+                let left = self
+                    .limit
+                    .saturating_sub(u32::try_from(versions.len()).unwrap_or(u32::MAX));
                 let call = Call::History {
                     namespace: namespace.clone(),
                     key: key.clone(),
@@ -46,7 +53,9 @@ impl History {
                     consistency: (*consistency).into(),
                 };
                 match session.call(call, wait).await? {
-                    Answer::Versions { versions: page, next, .. } => {
+                    Answer::Versions {
+                        versions: page, next, ..
+                    } => {
                         versions.extend(page);
                         after = next;
                         if after.is_none() || versions.len() >= usize::try_from(self.limit).unwrap_or(usize::MAX) {
@@ -67,7 +76,10 @@ impl History {
             return output.line(json!({"entries": list, "next": after.map(|next| next.to_string())}));
         }
         for version in &versions {
-            let value = version.value.as_ref().map_or_else(|| "(deleted)".to_owned(), |value| bytes_text(value));
+            let value = version
+                .value
+                .as_ref()
+                .map_or_else(|| "(deleted)".to_owned(), |value| bytes_text(value));
             output.line(format_args!("{}\t{}\t{value}", version.version, version.id))?;
         }
         if let Some(next) = after {

@@ -48,7 +48,11 @@ impl Key {
 
 impl Generate {
     fn run(&self, output: Output) -> Result<(), Failure> {
-        let passphrase = if self.encrypt { Some(passphrase::choose()?) } else { None };
+        let passphrase = if self.encrypt {
+            Some(passphrase::choose()?)
+        } else {
+            None
+        };
         let key = SecretKey::generate()?;
         key_file::write(&self.file, &key, passphrase.as_deref())?;
         let json = json!({"public": key.public().to_string(), "file": self.file, "encrypted": self.encrypt});

@@ -139,7 +139,11 @@ fn stop(place: &Place, member: &Member, kill: bool) -> Result<(), Failure> {
     if process.ends_within(STOP_WAIT) {
         return Ok(());
     }
-    let text = format!("{} (process {}) has not stopped after {STOP_WAIT:?}", member.name, process.pid());
+    let text = format!(
+        "{} (process {}) has not stopped after {STOP_WAIT:?}",
+        member.name,
+        process.pid()
+    );
     Err(Failure::new(Exit::Unavailable, "still_running", text)
         .hint(format!("look into {}, or add --kill", member.log().display())))
 }
@@ -155,7 +159,9 @@ fn start(place: &Place, member: &Member, global: &Global) -> Result<(), Failure>
     let mut child = member.start(&program)?;
     drop(lock);
     let wait = global.timeout.unwrap_or(START_WAIT);
-    up::wait_for(place, wait, std::slice::from_mut(&mut child), |state| state.answers(&member.name))
+    up::wait_for(place, wait, std::slice::from_mut(&mut child), |state| {
+        state.answers(&member.name)
+    })
 }
 
 /// Stops all nodes at once.
@@ -172,10 +178,17 @@ fn down(place: &Place, output: Output) -> Result<(), Failure> {
         if process.ends_within(STOP_WAIT) {
             continue;
         }
-        output.note(format_args!("{} has not stopped after {STOP_WAIT:?}; it is killed", member.name));
+        output.note(format_args!(
+            "{} has not stopped after {STOP_WAIT:?}; it is killed",
+            member.name
+        ));
         process.signal(true)?;
         if !process.ends_within(STOP_WAIT) {
-            let text = format!("{} (process {}) does not even end when killed", member.name, process.pid());
+            let text = format!(
+                "{} (process {}) does not even end when killed",
+                member.name,
+                process.pid()
+            );
             return Err(Failure::general("still_running", text).hint("see what the system says about it"));
         }
     }

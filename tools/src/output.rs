@@ -45,7 +45,11 @@ impl Output {
 
     /// Writes data: `json` as one object on one line, or the text.
     pub(crate) fn data(self, json: &Value, text: impl Display) -> Result<(), Failure> {
-        if self.is_json() { self.line(json) } else { self.line(text) }
+        if self.is_json() {
+            self.line(json)
+        } else {
+            self.line(text)
+        }
     }
 
     /// Writes one line of data.

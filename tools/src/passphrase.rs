@@ -33,8 +33,10 @@ pub(crate) fn choose() -> Result<String, Failure> {
         return Ok(passphrase);
     }
     if !stdin().is_terminal() {
-        return Err(Failure::general("passphrase", "there is no terminal to ask for a passphrase")
-            .hint("set QUIPU_PASSPHRASE, or leave --encrypt away"));
+        return Err(
+            Failure::general("passphrase", "there is no terminal to ask for a passphrase")
+                .hint("set QUIPU_PASSPHRASE, or leave --encrypt away"),
+        );
     }
     let first = ask("New passphrase: ")?;
     if first != ask("The same again: ")? {

@@ -13,7 +13,12 @@ impl Progress {
     /// For work of `total` steps.
     pub(crate) fn new(output: Output, what: &'static str, total: u64) -> Self {
         let shape = "{msg:>12} [{bar:32}] {human_pos}/{human_len} {per_sec} {eta}";
-        Self::with(output, what, ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()), shape)
+        Self::with(
+            output,
+            what,
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden()),
+            shape,
+        )
     }
 
     /// For work of unknown length.

@@ -30,15 +30,27 @@ pub(crate) struct Scan {
 
 impl Scan {
     pub(crate) fn run(&self, global: &Global, output: Output) -> Result<(), Failure> {
-        let Reading { namespace, hex, consistency, identity } = &self.reading;
+        let Reading {
+            namespace,
+            hex,
+            consistency,
+            identity,
+        } = &self.reading;
         let prefix = read_bytes(&self.prefix, *hex)?;
-        let mut after = self.after.as_ref().map(|key| read_bytes(key, *hex)).transpose()?.map(ByteBuf::from);
+        let mut after = self
+            .after
+            .as_ref()
+            .map(|key| read_bytes(key, *hex))
+            .transpose()?
+            .map(ByteBuf::from);
         let session = Session::open(global, identity)?;
         let wait = global.timeout.unwrap_or(READ_TIMEOUT);
         let mut entries = Vec::new();
         let height = session.run(async {
             loop {
-                let left = self.limit.saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+                let left = self
+                    .limit
+                    .saturating_sub(u32::try_from(entries.len()).unwrap_or(u32::MAX));
                 let call = Call::Scan {
                     namespace: namespace.clone(),
                     prefix: prefix.clone(),
@@ -47,7 +59,11 @@ impl Scan {
                     consistency: (*consistency).into(),
                 };
                 match session.call(call, wait).await? {
-                    Answer::Entries { entries: page, next, height } => {
+                    Answer::Entries {
+                        entries: page,
+                        next,
+                        height,
+                    } => {
                         entries.extend(page);
                         after = next;
                         if after.is_none() || entries.len() >= usize::try_from(self.limit).unwrap_or(usize::MAX) {

@@ -62,7 +62,10 @@ impl Session {
             Answer::Unavailable(unavailable) => Err(unavailable.into()),
             Answer::Rejected(Rejection::Busy { retry_after_ms }) => {
                 let busy: Failure = Rejection::Busy { retry_after_ms }.into();
-                Err(Failure { exit: Exit::Unavailable, ..busy })
+                Err(Failure {
+                    exit: Exit::Unavailable,
+                    ..busy
+                })
             }
             answer => Ok(answer),
         }
@@ -80,8 +83,14 @@ fn locate(global: &Global) -> Result<(PathBuf, Option<PathBuf>), Failure> {
     }
     let genesis = network.join(GENESIS_FILE);
     if !genesis.is_file() {
-        return Err(Failure::general("no_network", format!("{}: there is no {GENESIS_FILE} in it", network.display()))
-            .hint(format!("make a network there with `quipu network up --dir {}`", network.display())));
+        return Err(Failure::general(
+            "no_network",
+            format!("{}: there is no {GENESIS_FILE} in it", network.display()),
+        )
+        .hint(format!(
+            "make a network there with `quipu network up --dir {}`",
+            network.display()
+        )));
     }
     let key = network.join(CLIENT_KEY_FILE);
     Ok((genesis, key.is_file().then_some(key)))
@@ -122,6 +131,9 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 pub(crate) fn unexpected(answer: &Answer) -> Failure {
     let mut text = format!("{answer:?}");
     text.truncate(text.char_indices().nth(120).map_or(text.len(), |(index, _)| index));
-    Failure::general("protocol", format!("the node gave an answer that does not belong to the question: {text}"))
-        .hint("the node speaks another version; use the quipu that came with it")
+    Failure::general(
+        "protocol",
+        format!("the node gave an answer that does not belong to the question: {text}"),
+    )
+    .hint("the node speaks another version; use the quipu that came with it")
 }

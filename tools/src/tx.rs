@@ -63,7 +63,10 @@ pub(crate) fn receipt_json(receipt: &Receipt) -> Value {
 /// The same for people.
 pub(crate) fn receipt_text(receipt: &Receipt) -> String {
     let status = failed_for(receipt).map_or_else(|| "applied".to_owned(), |reason| format!("failed: {reason}"));
-    format!("{}  height {}  position {}  {status}", receipt.id, receipt.version.height, receipt.version.position)
+    format!(
+        "{}  height {}  position {}  {status}",
+        receipt.id, receipt.version.height, receipt.version.position
+    )
 }
 
 const fn failed_for(receipt: &Receipt) -> Option<Reason> {
@@ -75,7 +78,9 @@ const fn failed_for(receipt: &Receipt) -> Option<Reason> {
 
 /// The failure of a transaction that was executed without effect.
 fn without_effect(receipt: &Receipt) -> Result<(), Failure> {
-    let Some(reason) = failed_for(receipt) else { return Ok(()) };
+    let Some(reason) = failed_for(receipt) else {
+        return Ok(());
+    };
     let text = format!("transaction {} had no effect: {reason}", receipt.id);
     let hint = match reason {
         Reason::RequirementFailed { .. } => "read the key again, and decide anew",

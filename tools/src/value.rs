@@ -3,9 +3,9 @@
 //! Invariant: bytes are shown as text exactly where they are UTF-8, else as hex, so both forms read back to the same
 //! bytes. Leaves whole objects to the verbs.
 
-use quipu_genesis::text::write_time;
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{Height, TimeMs};
+use quipu_genesis::text::write_time;
 use quipu_ledger::codec::DecodeError;
 use quipu_ledger::operation::{Namespace, Version};
 use serde_json::{Value, json};
@@ -23,7 +23,11 @@ pub(crate) fn bytes_json(bytes: &[u8]) -> Value {
 /// Bytes for people: text, or hex with a mark. Control characters would move the cursor, so they are escaped.
 pub(crate) fn bytes_text(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
-        Ok(text) if text.chars().any(|letter| letter.is_control() && letter != '\n' && letter != '\t') => {
+        Ok(text)
+            if text
+                .chars()
+                .any(|letter| letter.is_control() && letter != '\n' && letter != '\t') =>
+        {
             text.escape_debug().to_string()
         }
         Ok(text) => text.to_owned(),

@@ -35,7 +35,10 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(&self, output: Output) -> Result<(), Failure> {
         let genesis = read_genesis(&self.genesis)?;
-        let options = VerifyOptions { expect: self.expect, max_findings: self.max_findings.max(1) };
+        let options = VerifyOptions {
+            expect: self.expect,
+            max_findings: self.max_findings.max(1),
+        };
         let shown = Progress::new(output, "blocks", 0);
         let report = verify::run(&self.dir, &genesis.block(), options, &mut |progress| {
             shown.message(match progress.step {
@@ -54,16 +57,24 @@ impl Verify {
 fn not_verified(error: VerifyError) -> Failure {
     let (code, hint) = match &error {
         VerifyError::NoStore { .. } => ("no_store", "give the directory of a stopped node, or a copy of it"),
-        VerifyError::InUse { .. } => ("in_use", "stop the node, or verify a copy that was made while it was stopped"),
+        VerifyError::InUse { .. } => (
+            "in_use",
+            "stop the node, or verify a copy that was made while it was stopped",
+        ),
         VerifyError::Format { .. } => ("format", "use the quipu that came with the node"),
         VerifyError::Genesis(_) => ("genesis", "give the genesis file of this network"),
-        VerifyError::Scratch(_) => ("scratch", "verification needs room for a second state; set TMPDIR to another disk"),
+        VerifyError::Scratch(_) => (
+            "scratch",
+            "verification needs room for a second state; set TMPDIR to another disk",
+        ),
     };
     Failure::general(code, error).hint(hint)
 }
 
 fn verdict(report: &Report) -> Result<(), Failure> {
-    let Some(first) = report.findings.first() else { return Ok(()) };
+    let Some(first) = report.findings.first() else {
+        return Ok(());
+    };
     let count = report.findings.len();
     let text = format!("verification failed: {count} found, the first: {first}");
     Err(Failure::new(Exit::Verification, "verification_failed", text)
@@ -97,7 +108,9 @@ fn finding_json(finding: &Finding) -> Value {
 }
 
 fn report_text(report: &Report) -> String {
-    let certified = report.certified.map_or_else(|| "none".to_owned(), |height| height.to_string());
+    let certified = report
+        .certified
+        .map_or_else(|| "none".to_owned(), |height| height.to_string());
     let mut text = format!(
         "verified      {}\ntip           {} {}\ntransactions  {}\nexecuted      {}\ncertified     {certified} \
          ({} blocks not certified)",
@@ -110,7 +123,9 @@ fn report_text(report: &Report) -> String {
     );
     if report.not_committed() > 0 {
         let open = report.not_committed();
-        text.push_str(&format!("\nnot final     the last {open} blocks are not known here to be committed"));
+        text.push_str(&format!(
+            "\nnot final     the last {open} blocks are not known here to be committed"
+        ));
     }
     for finding in &report.findings {
         text.push_str(&format!("\nfinding       [{}] {finding}", finding.kind));

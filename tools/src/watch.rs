@@ -12,7 +12,7 @@ use crate::block::{self, Executed};
 use crate::cli::{Global, Identity};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use crate::session::{Session};
+use crate::session::Session;
 
 /// How long to go on without an answer from anyone, unless the user says otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -51,7 +51,11 @@ impl Watch {
         while self.limit.is_none_or(|limit| shown < limit) {
             let (block, last) = ask(session, Some(next), patience).await?;
             if let Some(executed) = block {
-                if output.is_json() { output.line(executed.json()) } else { output.line(executed.line()) }?;
+                if output.is_json() {
+                    output.line(executed.json())
+                } else {
+                    output.line(executed.line())
+                }?;
                 shown = shown.saturating_add(1);
                 next = next.next();
             } else if self.once && last < next {
@@ -65,7 +69,11 @@ impl Watch {
 }
 
 /// A block and the last executed height; asks again until `patience` is over.
-async fn ask(session: &Session, height: Option<Height>, patience: Duration) -> Result<(Option<Executed>, Height), Failure> {
+async fn ask(
+    session: &Session,
+    height: Option<Height>,
+    patience: Duration,
+) -> Result<(Option<Executed>, Height), Failure> {
     let begun = Instant::now();
     loop {
         match session.call(Call::Block { height }, CALL.min(patience)).await {

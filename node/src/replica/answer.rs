@@ -18,7 +18,7 @@ use super::{Action, ExecutedBlock, Moment, Replica, Ticket, frame};
 use crate::client_protocol::{Receipt, Rejection};
 use crate::limits::{FORWARD_AGAIN_MS, FORWARD_FRAME_BYTES, RETRY_AFTER_MS, WAITING_TRANSACTIONS};
 use crate::network;
-use crate::peer_protocol::PeerFrame;
+use crate::peer_protocol::{PeerFrame, TransactionBytes};
 use crate::pool::Added;
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Replica {
             };
             unsettled.sent = Some(now);
             size = size.saturating_add(unsettled.transaction.bytes().len());
-            batch.push(serde_bytes::ByteBuf::from(unsettled.transaction.bytes().to_vec()));
+            batch.push(TransactionBytes::from(unsettled.transaction.bytes().to_vec()));
             if size >= FORWARD_FRAME_BYTES {
                 send(&mut batch, &mut size);
             }

@@ -19,7 +19,7 @@ pub(super) struct Clocks {
 impl Clocks {
     /// A peer told its time.
     pub(super) fn heard(&mut self, peer: Slot, theirs: TimeMs, own: TimeMs) {
-        let ahead = i64::try_from(i128::from(theirs.get()) - i128::from(own.get())).unwrap_or(i64::MAX);
+        let ahead = signed(theirs).saturating_sub(signed(own));
         self.ahead.insert(peer, ahead);
     }
 
@@ -36,6 +36,10 @@ impl Clocks {
         all.get(middle)
             .is_none_or(|median| median.saturating_abs() <= MAX_CLOCK_DEVIATION_MS)
     }
+}
+
+fn signed(time: TimeMs) -> i64 {
+    i64::try_from(time.get()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

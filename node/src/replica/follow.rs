@@ -109,14 +109,14 @@ impl Replica {
     /// Execution went on: what was held may pass now.
     pub(super) fn retry_held(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
         while let Some((from, session, append)) = self.held.pop() {
-            if let Some(first) = append.blocks.first() {
-                if matches!(
-                    self.judge(moment, &append, first, self.executed_of(&append.previous)),
-                    Verdict::Wait
-                ) {
-                    self.held.put_back(append);
-                    return;
-                }
+            let parent = self.executed_of(&append.previous);
+            let first = append
+                .blocks
+                .first()
+                .map(|block| self.judge(moment, &append, block, parent));
+            if matches!(first, Some(Verdict::Wait)) {
+                self.held.put_back(append);
+                return;
             }
             if let Some(rest) = self.pass_prefix(moment, from, session, append, out) {
                 if self.held.from == Some((from, session)) {
@@ -137,11 +137,11 @@ impl Replica {
         out: &mut Vec<Action>,
     ) -> Option<Append<ChainBlock>> {
         let mut parent = self.executed_of(&append.previous);
-        let mut passed = 0;
+        let mut passed = 0_usize;
         let mut stopped_by = Verdict::Pass;
         for block in &append.blocks {
             match self.judge(moment, &append, block, parent) {
-                Verdict::Pass => passed += 1,
+                Verdict::Pass => passed = passed.saturating_add(1),
                 other => {
                     stopped_by = other;
                     break;

@@ -14,6 +14,7 @@ use quipu_ledger::block::{Block, Body, Executed, Items};
 use quipu_ledger::limits::{BLOCK_CUT_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_SIGNATURE_ENTRIES};
 use quipu_ledger::result::TransactionResult;
 use quipu_ledger::rules::{self, ChainTip};
+use quipu_ledger::transaction::SignedTransaction;
 use quipu_ledger::vote::{EngineId, SignatureEntry, VoteStatement};
 
 use super::{Action, Moment, Replica};
@@ -96,7 +97,7 @@ impl Replica {
     pub(super) fn begin_to_lead(
         &mut self,
         moment: &Moment<'_>,
-        votes: Vec<(Slot, VoteSignature)>,
+        votes: &[(Slot, VoteSignature)],
         out: &mut Vec<Action>,
     ) {
         let Some(proposal) = self.engine.proposal() else {
@@ -134,7 +135,7 @@ impl Replica {
             if let Some(block) = self.engine.block(height) {
                 self.leading
                     .in_chain
-                    .extend(block.block().transactions().iter().map(|tx| tx.id()));
+                    .extend(block.block().transactions().iter().map(SignedTransaction::id));
             }
             height = height.next();
         }

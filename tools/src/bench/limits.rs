@@ -44,12 +44,20 @@ pub(super) fn measure(dir: &Path, transactions: &[SignedTransaction]) -> Result<
 
 fn verify(transactions: &[SignedTransaction]) -> Result<f64, Failure> {
     // A short run has few transactions: then the same are checked several times.
-    let claims: Vec<SignedHash> = transactions.iter().cycle().take(ROUND).map(SignedTransaction::signed_hash).collect();
+    let claims: Vec<SignedHash> = transactions
+        .iter()
+        .cycle()
+        .take(ROUND)
+        .map(SignedTransaction::signed_hash)
+        .collect();
     let begun = Instant::now();
     let mut checked = 0_u64;
     while begun.elapsed() < LENGTH {
         if !claims.par_chunks(BATCH).all(verify_batch) {
-            return Err(Failure::general("internal", "a signature that was just made does not verify"));
+            return Err(Failure::general(
+                "internal",
+                "a signature that was just made does not verify",
+            ));
         }
         checked = checked.saturating_add(u64::try_from(claims.len()).unwrap_or(u64::MAX));
     }

@@ -96,8 +96,8 @@ impl Load {
         let shared = Arc::into_inner(shared).ok_or_else(|| Failure::general("internal", "a sender is still there"))?;
         let mut measured = shared.measured.into_inner().unwrap_or_else(PoisonError::into_inner);
         measured.elapsed = elapsed;
-        measured.ran_dry = self.until.is_some_and(|until| self.rate.is_none() && elapsed < until)
-            && shared.next.into_inner() >= count;
+        measured.ran_dry =
+            self.until.is_some_and(|until| self.rate.is_none() && elapsed < until) && shared.next.into_inner() >= count;
         Ok(measured)
     }
 }
@@ -107,7 +107,9 @@ impl Shared {
     async fn in_turn(self: Arc<Self>) {
         while self.until.is_none_or(|until| self.begun.elapsed() < until) {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
-            let Some(transaction) = self.transactions.get(index) else { return };
+            let Some(transaction) = self.transactions.get(index) else {
+                return;
+            };
             self.send(transaction, Instant::now()).await;
         }
     }
@@ -117,11 +119,16 @@ impl Shared {
         let places = Arc::new(Semaphore::new(most));
         for index in 0..self.transactions.len() {
             let offset = f64::from(u32::try_from(index).unwrap_or(u32::MAX)) / f64::from(rate);
-            let due = self.begun.checked_add(Duration::from_secs_f64(offset)).unwrap_or(self.begun);
+            let due = self
+                .begun
+                .checked_add(Duration::from_secs_f64(offset))
+                .unwrap_or(self.begun);
             if due > Instant::now() {
                 tokio::time::sleep_until(due.into()).await;
             }
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let shared = Arc::clone(&self);
             senders.spawn(async move {
                 if let Some(transaction) = shared.transactions.get(index) {
@@ -142,13 +149,19 @@ impl Shared {
                 Outcome::Applied => (&mut measured.committed, None),
                 Outcome::Failed(reason) => {
                     let text = format!("transaction {} had no effect: {reason}", receipt.id);
-                    (&mut measured.rejected, Some(Failure::new(Exit::Rejected, reason.code(), text)))
+                    (
+                        &mut measured.rejected,
+                        Some(Failure::new(Exit::Rejected, reason.code(), text)),
+                    )
                 }
             },
             Ok(Fate::Rejected(rejection)) => (&mut measured.rejected, Some(rejection.into())),
             Ok(Fate::Never) => {
                 let text = format!("transaction {} expired before it was executed", transaction.id());
-                (&mut measured.rejected, Some(Failure::new(Exit::Rejected, "expired", text)))
+                (
+                    &mut measured.rejected,
+                    Some(Failure::new(Exit::Rejected, "expired", text)),
+                )
             }
             Err(failure) => (&mut measured.unresolved, Some(failure)),
         };

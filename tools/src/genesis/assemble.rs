@@ -51,7 +51,11 @@ impl New {
     pub(super) fn run(&self, output: Output) -> Result<(), Failure> {
         let files = self.organisations.iter().map(|path| OrganisationFile::read(path));
         let files: Vec<OrganisationFile> = files.collect::<Result<_, _>>()?;
-        let namespaces: Vec<_> = self.namespaces.iter().map(|text| namespace(text)).collect::<Result<_, _>>()?;
+        let namespaces: Vec<_> = self
+            .namespaces
+            .iter()
+            .map(|text| namespace(text))
+            .collect::<Result<_, _>>()?;
         let mut parameters = ceremony::default_parameters(files.len());
         if let Some(lifetime) = self.max_lifetime {
             parameters.max_lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
@@ -69,7 +73,10 @@ impl New {
         let missing = super::unsigned(&document);
         let json = json!({"network": network, "file": self.out, "missing": missing});
         output.data(&json, format!("{}: network {network}", self.out.display()))?;
-        output.note(format_args!("each organisation now reads it and runs `quipu genesis sign`: {}", missing.join(", ")));
+        output.note(format_args!(
+            "each organisation now reads it and runs `quipu genesis sign`: {}",
+            missing.join(", ")
+        ));
         Ok(())
     }
 }
@@ -78,10 +85,15 @@ fn namespace(option: &str) -> Result<NamespaceRights, Failure> {
     let wrong = |problem: &dyn std::fmt::Display| {
         Failure::usage(format!("--namespace '{option}': {problem}")).hint("for example --namespace prices=role:writer")
     };
-    let (name, grants) = option.split_once('=').ok_or_else(|| wrong(&"is not NAME=GRANT,GRANT"))?;
+    let (name, grants) = option
+        .split_once('=')
+        .ok_or_else(|| wrong(&"is not NAME=GRANT,GRANT"))?;
     let grants = grants.split(',').filter(|grant| !grant.is_empty());
     Ok(NamespaceRights {
         name: read_namespace(name).map_err(|problem| wrong(&problem))?,
-        writers: grants.map(text::read_grant).collect::<Result<_, _>>().map_err(|problem| wrong(&problem))?,
+        writers: grants
+            .map(text::read_grant)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| wrong(&problem))?,
     })
 }

@@ -36,7 +36,11 @@ impl Show {
             json["unsigned"] = json!(unsigned);
             return output.line(json);
         }
-        let signed = if unsigned.is_empty() { "by all".to_owned() } else { format!("not by {}", unsigned.join(", ")) };
+        let signed = if unsigned.is_empty() {
+            "by all".to_owned()
+        } else {
+            format!("not by {}", unsigned.join(", "))
+        };
         let membership = genesis.membership();
         output.line(format_args!(
             "name          {}\nnetwork       {network}\nblock 0       {}\ntime          {}\nsigned        {signed}\n\
@@ -57,10 +61,10 @@ impl Show {
 
 fn membership_json(membership: &Membership) -> Value {
     let organisations = membership.organisations.iter();
-    let organisations: Vec<Value> = organisations.map(|one| json!({"name": one.name, "key": one.key.to_string()})).collect();
-    let member = |one: &quipu_ledger::membership::Member| {
-        json!({"name": one.name, "organisation": one.organisation, "key": one.key.to_string(), "roles": one.roles})
-    };
+    let organisations: Vec<Value> = organisations
+        .map(|one| json!({"name": one.name, "key": one.key.to_string()}))
+        .collect();
+    let member = |one: &quipu_ledger::membership::Member| json!({"name": one.name, "organisation": one.organisation, "key": one.key.to_string(), "roles": one.roles});
     let node = |one: &quipu_ledger::membership::Node| {
         json!({
             "slot": one.slot.to_string(),
@@ -96,7 +100,12 @@ fn tables(membership: &Membership) -> [Table; 4] {
     }
     let mut members = table(&["member", "organisation", "roles", "key"]);
     for one in &membership.members {
-        members.add_row([one.name.clone(), one.organisation.clone(), one.roles.join(","), one.key.to_string()]);
+        members.add_row([
+            one.name.clone(),
+            one.organisation.clone(),
+            one.roles.join(","),
+            one.key.to_string(),
+        ]);
     }
     let mut namespaces = table(&["namespace", "who may write"]);
     for one in &membership.namespaces {
@@ -107,7 +116,14 @@ fn tables(membership: &Membership) -> [Table; 4] {
     for one in &membership.nodes {
         let role = text::write_node_role(one.role).to_owned();
         let (slot, key) = (one.slot.to_string(), one.key.to_string());
-        nodes.add_row([slot, one.name.clone(), one.organisation.clone(), one.address.clone(), role, key]);
+        nodes.add_row([
+            slot,
+            one.name.clone(),
+            one.organisation.clone(),
+            one.address.clone(),
+            role,
+            key,
+        ]);
     }
     [organisations, members, namespaces, nodes]
 }

@@ -25,7 +25,10 @@ const PUBLIC_FILE: &str = "node.pub.toml";
 /// Makes a network of `nodes` in `dir`. The ports are held until the answer is dropped.
 pub(super) fn create(dir: &Path, nodes: u32, program: &Path) -> Result<Vec<Port>, Failure> {
     let failed = |error: std::io::Error| Failure::file(dir, "write into", &error);
-    let draft = tempfile::Builder::new().prefix(".new-").tempdir_in(dir).map_err(failed)?;
+    let draft = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(dir)
+        .map_err(failed)?;
     let mut ports = Vec::new();
     let mut files = Vec::new();
     for number in 1..=nodes {
@@ -44,7 +47,11 @@ pub(super) fn create(dir: &Path, nodes: u32, program: &Path) -> Result<Vec<Port>
     }
     document.write(&draft.path().join(GENESIS_FILE))?;
     // The genesis comes last: whoever sees it sees a whole network.
-    let names = files.iter().map(|file| file.name.as_str()).chain([ADMINISTRATOR_KEY_FILE, CLIENT_KEY_FILE, GENESIS_FILE]);
+    let names =
+        files
+            .iter()
+            .map(|file| file.name.as_str())
+            .chain([ADMINISTRATOR_KEY_FILE, CLIENT_KEY_FILE, GENESIS_FILE]);
     for name in names {
         fs::rename(draft.path().join(name), dir.join(name)).map_err(failed)?;
     }

@@ -39,8 +39,14 @@ impl Place {
     pub(super) fn open(dir: &Path) -> Result<Self, Failure> {
         let file = dir.join(GENESIS_FILE);
         if !file.is_file() {
-            return Err(Failure::general("no_network", format!("{}: there is no {GENESIS_FILE} in it", dir.display()))
-                .hint(format!("make a network there with `quipu network up --dir {}`", dir.display())));
+            return Err(Failure::general(
+                "no_network",
+                format!("{}: there is no {GENESIS_FILE} in it", dir.display()),
+            )
+            .hint(format!(
+                "make a network there with `quipu network up --dir {}`",
+                dir.display()
+            )));
         }
         let dir = dir.canonicalize().map_err(|error| Failure::file(dir, "open", &error))?;
         let genesis = session::read_genesis(&file)?;
@@ -76,7 +82,12 @@ impl Place {
             network: Some(self.dir.clone()),
             timeout: None,
         };
-        Session::open(&global, &Identity { key: Some(self.dir.join(CLIENT_KEY_FILE)) })
+        Session::open(
+            &global,
+            &Identity {
+                key: Some(self.dir.join(CLIENT_KEY_FILE)),
+            },
+        )
     }
 }
 

@@ -30,12 +30,19 @@ impl Port {
             let port = FIRST.saturating_add(drawn.checked_rem(COUNT).unwrap_or(0));
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             if let (Ok(udp), Ok(tcp)) = (UdpSocket::bind(address), TcpListener::bind(address)) {
-                return Ok(Self { address, _udp: udp, _tcp: tcp });
+                return Ok(Self {
+                    address,
+                    _udp: udp,
+                    _tcp: tcp,
+                });
             }
         }
         let last = FIRST.saturating_add(COUNT);
-        Err(Failure::general("no_port", format!("no free port was found from {FIRST} to {last} on 127.0.0.1"))
-            .hint("stop networks that are no longer needed: quipu network down --dir DIR"))
+        Err(Failure::general(
+            "no_port",
+            format!("no free port was found from {FIRST} to {last} on 127.0.0.1"),
+        )
+        .hint("stop networks that are no longer needed: quipu network down --dir DIR"))
     }
 
     pub(super) fn address(&self) -> SocketAddr {

@@ -39,27 +39,50 @@ pub(super) fn program() -> Result<PathBuf, Failure> {
         if path.is_file() {
             return Ok(path);
         }
-        return Err(Failure::general("no_program", format!("{VARIABLE} names {}, but there is no such file", path.display())));
+        return Err(Failure::general(
+            "no_program",
+            format!("{VARIABLE} names {}, but there is no such file", path.display()),
+        ));
     }
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(PROGRAM)));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|own| Some(own.parent()?.join(PROGRAM)));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|dir| dir.join(PROGRAM));
-    beside.into_iter().chain(on_path).find(|candidate| candidate.is_file()).ok_or_else(|| {
-        Failure::general("no_program", format!("{PROGRAM} is neither beside quipu nor on the PATH"))
-            .hint(format!("build it with `cargo build --release`, or name it in {VARIABLE}"))
-    })
+    beside
+        .into_iter()
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+        .ok_or_else(|| {
+            Failure::general(
+                "no_program",
+                format!("{PROGRAM} is neither beside quipu nor on the PATH"),
+            )
+            .hint(format!(
+                "build it with `cargo build --release`, or name it in {VARIABLE}"
+            ))
+        })
 }
 
 /// Runs the daemon for a short task; its messages become the failure's.
 pub(super) fn ask(program: &Path, arguments: &[&std::ffi::OsStr]) -> Result<(), Failure> {
-    let output = Command::new(program).args(arguments).env_remove("QUIPU_NODE_PASSPHRASE").stdin(Stdio::null()).output();
+    let output = Command::new(program)
+        .args(arguments)
+        .env_remove("QUIPU_NODE_PASSPHRASE")
+        .stdin(Stdio::null())
+        .output();
     let output = output.map_err(|error| Failure::file(program, "run", &error))?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let verb = arguments.first().map_or_else(String::new, |verb| verb.to_string_lossy().into_owned());
-    Err(Failure::general("node", format!("`{PROGRAM} {verb}` failed: {}", text.trim())))
+    let verb = arguments
+        .first()
+        .map_or_else(String::new, |verb| verb.to_string_lossy().into_owned());
+    Err(Failure::general(
+        "node",
+        format!("`{PROGRAM} {verb}` failed: {}", text.trim()),
+    ))
 }
 
 impl Child {
@@ -82,7 +105,11 @@ impl Child {
             .spawn()
             .map_err(|error| Failure::file(program, "run", &error))?;
         let pid = process.id();
-        let child = Self { name: name.to_owned(), process, log: log.to_owned() };
+        let child = Self {
+            name: name.to_owned(),
+            process,
+            log: log.to_owned(),
+        };
         // A child that is not waited for keeps its entry, so the mark is there even if it has ended already.
         let mark = mark(pid).unwrap_or_default();
         let draft = pid_file.with_extension("pid.new");
@@ -95,7 +122,11 @@ impl Child {
     /// Its end, where it has ended: what it said last.
     pub(super) fn ended(&mut self) -> Option<Failure> {
         let status = self.process.try_wait().ok().flatten()?;
-        let text = format!("{} has ended ({status}); the end of its log:\n{}", self.name, tail(&self.log));
+        let text = format!(
+            "{} has ended ({status}); the end of its log:\n{}",
+            self.name,
+            tail(&self.log)
+        );
         Some(Failure::general("node_ended", text).hint(format!("all of it is in {}", self.log.display())))
     }
 }
@@ -106,7 +137,10 @@ fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(4096)..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.get(lines.len().saturating_sub(6)..).unwrap_or_default();
-    last.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+    last.iter()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 impl Process {
@@ -117,15 +151,27 @@ impl Process {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::file(pid_file, "read", &error)),
         };
-        let Some((pid, expected)) = text.trim_end().split_once(' ') else { return Ok(None) };
-        let Some(pid) = pid.parse().ok().filter(|pid: &u32| *pid > 0) else { return Ok(None) };
-        let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
-        let Ok(handle) = pidfd_open(id, PidfdFlags::empty()) else { return Ok(None) };
+        let Some((pid, expected)) = text.trim_end().split_once(' ') else {
+            return Ok(None);
+        };
+        let Some(pid) = pid.parse().ok().filter(|pid: &u32| *pid > 0) else {
+            return Ok(None);
+        };
+        let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let Ok(handle) = pidfd_open(id, PidfdFlags::empty()) else {
+            return Ok(None);
+        };
         // Checked after the handle is open: it cannot pass to a later process of the same id.
         if mark(pid).as_deref() != Some(expected) {
             return Ok(None);
         }
-        Ok(Some(Self { pid, handle, mark: expected.to_owned() }))
+        Ok(Some(Self {
+            pid,
+            handle,
+            mark: expected.to_owned(),
+        }))
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -137,7 +183,10 @@ impl Process {
         let signal = if kill { Signal::KILL } else { Signal::TERM };
         match pidfd_send_signal(&self.handle, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-            Err(error) => Err(Failure::general("signal", format!("process {} cannot be signalled: {error}", self.pid))),
+            Err(error) => Err(Failure::general(
+                "signal",
+                format!("process {} cannot be signalled: {error}", self.pid),
+            )),
         }
     }
 

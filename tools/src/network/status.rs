@@ -14,7 +14,7 @@ use crate::cli::{Global, Identity};
 use crate::failure::Failure;
 use crate::genesis::table;
 use crate::output::Output;
-use crate::session::{Session};
+use crate::session::Session;
 
 /// How long a node may take to say where it stands.
 const ASK: Duration = Duration::from_secs(2);
@@ -50,7 +50,10 @@ pub(super) fn run(global: &Global, identity: &Identity, output: Output) -> Resul
                 pid: None,
                 status: None,
             });
-            let mut state = State { network: session.genesis.network_id().to_string(), nodes: nodes.collect() };
+            let mut state = State {
+                network: session.genesis.network_id().to_string(),
+                nodes: nodes.collect(),
+            };
             session.run(state.ask(&session))?;
             state.write(output)
         }
@@ -79,7 +82,10 @@ impl State {
                 status: None,
             });
         }
-        Ok(Self { network: place.genesis.network_id().to_string(), nodes })
+        Ok(Self {
+            network: place.genesis.network_id().to_string(),
+            nodes,
+        })
     }
 
     /// Asks every node that may run, all at once.
@@ -108,7 +114,11 @@ impl State {
     pub(super) fn has_leader(&self) -> bool {
         let running = self.nodes.iter().filter(|node| node.pid.is_some());
         let known = running.map(|node| node.status.as_ref().and_then(|status| status.leader));
-        let leads = |slot: Slot| self.nodes.iter().any(|node| node.slot == slot && node.role() == "leader");
+        let leads = |slot: Slot| {
+            self.nodes
+                .iter()
+                .any(|node| node.slot == slot && node.role() == "leader")
+        };
         let mut known: Vec<Option<Slot>> = known.collect();
         known.dedup();
         matches!(known.as_slice(), [Some(leader)] if leads(*leader))

@@ -83,7 +83,11 @@ impl Up {
     fn start(&self, dir: &Path, program: &Path) -> Result<(Place, Vec<Child>), Failure> {
         let _lock = lock(dir)?;
         let genesis = dir.join(GENESIS_FILE);
-        let ports = if genesis.exists() { Vec::new() } else { create::create(dir, self.count(), program)? };
+        let ports = if genesis.exists() {
+            Vec::new()
+        } else {
+            create::create(dir, self.count(), program)?
+        };
         let place = Place::open(dir)?;
         let there = place.members.len();
         if let Some(wanted) = self.nodes.filter(|wanted| usize::try_from(*wanted) != Ok(there)) {
@@ -122,8 +126,9 @@ pub(super) fn wait_for(
             }
             if begun.elapsed() > wait {
                 let text = format!("the network in {} is not ready after {wait:?}", place.dir.display());
-                return Err(Failure::new(Exit::Unavailable, "not_ready", text)
-                    .hint("a majority of the nodes must run; look into node.log of each, or wait longer with --timeout"));
+                return Err(Failure::new(Exit::Unavailable, "not_ready", text).hint(
+                    "a majority of the nodes must run; look into node.log of each, or wait longer with --timeout",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -151,8 +151,14 @@ impl Run<'_> {
         for parcel in batch {
             match parcel {
                 Err(failure) => broken = Some(failure),
-                Ok(Parcel { label, content: Content::Signed(transaction) }) => signed.push((label, transaction)),
-                Ok(Parcel { label, content: Content::Wish(operations) }) => {
+                Ok(Parcel {
+                    label,
+                    content: Content::Signed(transaction),
+                }) => signed.push((label, transaction)),
+                Ok(Parcel {
+                    label,
+                    content: Content::Wish(operations),
+                }) => {
                     let transaction = self.delivery.signer.sign(operations, Vec::new())?;
                     made.push(transaction.clone());
                     signed.push((label, transaction));
@@ -166,7 +172,9 @@ impl Run<'_> {
         }
         for (label, transaction) in signed {
             let operations = transaction.body().operations.iter();
-            let keys = operations.map(|operation| (operation.namespace().clone(), operation.key().to_vec())).collect();
+            let keys = operations
+                .map(|operation| (operation.namespace().clone(), operation.key().to_vec()))
+                .collect();
             self.order.push(keys, (label, transaction));
         }
         broken.map_or(Ok(()), Err)
@@ -175,10 +183,13 @@ impl Run<'_> {
     /// Sends what may be sent.
     fn let_go(&mut self) {
         while self.failure.is_none() && self.flights.len() < IN_FLIGHT {
-            let Some((ticket, (label, transaction))) = self.order.pop() else { return };
+            let Some((ticket, (label, transaction))) = self.order.pop() else {
+                return;
+            };
             self.summary.submitted = self.summary.submitted.saturating_add(1);
             let (client, wait) = (self.delivery.client.clone(), self.delivery.wait);
-            self.flights.spawn(async move { (ticket, label, settle(&client, &transaction, wait).await) });
+            self.flights
+                .spawn(async move { (ticket, label, settle(&client, &transaction, wait).await) });
         }
     }
 
@@ -210,7 +221,11 @@ impl Run<'_> {
             Fate::Executed(receipt) => {
                 summary.last = Some(*receipt);
                 match receipt.outcome {
-                    _ if self.delivery.before.is_some_and(|before| receipt.version.height <= before) => {
+                    _ if self
+                        .delivery
+                        .before
+                        .is_some_and(|before| receipt.version.height <= before) =>
+                    {
                         (&mut summary.already, None)
                     }
                     Outcome::Applied => (&mut summary.applied, None),
@@ -218,7 +233,10 @@ impl Run<'_> {
                 }
             }
             Fate::Rejected(rejection) => (&mut summary.failed, Some(rejection.to_string())),
-            Fate::Never => (&mut summary.failed, Some("it expired, and never will be executed".to_owned())),
+            Fate::Never => (
+                &mut summary.failed,
+                Some("it expired, and never will be executed".to_owned()),
+            ),
         };
         *counter = counter.saturating_add(1);
         if let Some(reason) = reason
@@ -259,7 +277,10 @@ impl Summary {
             return Ok(());
         }
         let shown = self.reasons.join("\n  ");
-        let text = format!("{} of {} transactions had no effect, the first:\n  {shown}", self.failed, self.submitted);
+        let text = format!(
+            "{} of {} transactions had no effect, the first:\n  {shown}",
+            self.failed, self.submitted
+        );
         Err(Failure::new(Exit::Rejected, "transactions_failed", text))
     }
 }

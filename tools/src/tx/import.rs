@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use quipu_ledger::operation::{Namespace, Operation};
 use quipu_ledger::codec;
 use quipu_ledger::limits::MAX_TRANSACTION_BYTES;
+use quipu_ledger::operation::{Namespace, Operation};
 use quipu_ledger::transaction::SignedTransaction;
 
 use super::deliver::{Content, Delivery, Parcel};
@@ -57,13 +57,22 @@ pub(crate) struct Import {
 
 impl Import {
     pub(super) fn run(&self, global: &Global, output: Output) -> Result<(), Failure> {
-        let session = Session::open(global, &Identity { key: self.identity.clone() })?;
+        let session = Session::open(
+            global,
+            &Identity {
+                key: self.identity.clone(),
+            },
+        )?;
         let signer = Signer::new(&session, self.expires_in);
         let count = self.check(&signer, output)?;
         let (save, kept) = self.keep(&session)?;
         let source = self.source(&session, kept)?;
         let (summary, result) = session.run(async {
-            let before = if kept > 0 { Some(executed_before(&session).await?) } else { None };
+            let before = if kept > 0 {
+                Some(executed_before(&session).await?)
+            } else {
+                None
+            };
             let mut delivery = Delivery {
                 client: session.client.clone(),
                 wait: global.timeout.unwrap_or(BULK_TIMEOUT),
@@ -98,7 +107,8 @@ impl Import {
             let body = signer.body(self.operations(record), Vec::new())?;
             let length = codec::encode(&body).len().saturating_add(SIGNATURE);
             if length > MAX_TRANSACTION_BYTES {
-                let text = format!("makes a transaction of {length} bytes; at most {MAX_TRANSACTION_BYTES} are allowed");
+                let text =
+                    format!("makes a transaction of {length} bytes; at most {MAX_TRANSACTION_BYTES} are allowed");
                 return Err(wrong(&self.file, line, &text));
             }
             count = count.saturating_add(1);
@@ -141,17 +151,28 @@ impl Import {
             let label = format!("line {line}");
             let wish = operations(&namespace, record);
             let Some(reader) = saved.as_mut().filter(|_| left > 0) else {
-                return Ok(Parcel { label, content: Content::Wish(wish) });
+                return Ok(Parcel {
+                    label,
+                    content: Content::Wish(wish),
+                });
             };
             left = left.saturating_sub(1);
-            let missing = || Err(Failure::general("resume", "the saved file has become shorter while it was read"));
+            let missing = || {
+                Err(Failure::general(
+                    "resume",
+                    "the saved file has become shorter while it was read",
+                ))
+            };
             let transaction: SignedTransaction = reader.next().unwrap_or_else(missing)?;
             if transaction.body().operations != wish {
                 let text = format!("{}: line {line} is not what was signed for it before", file.display());
                 return Err(Failure::general("resume", text)
                     .hint("resume with the file and options of the import that broke off"));
             }
-            Ok(Parcel { label, content: Content::Signed(transaction) })
+            Ok(Parcel {
+                label,
+                content: Content::Signed(transaction),
+            })
         });
         Ok(Box::new(parcels))
     }
@@ -172,12 +193,18 @@ impl Import {
             }
             None => {
                 let first = failure.hint.clone();
-                failure.hint(format!("{first}; with --save FILE an import can go on where it broke off (--resume)"))
+                failure.hint(format!(
+                    "{first}; with --save FILE an import can go on where it broke off (--resume)"
+                ))
             }
         }
     }
 }
 
 fn operations(namespace: &Namespace, record: Record) -> Vec<Operation> {
-    vec![Operation::Put { namespace: namespace.clone(), key: record.key, value: record.value }]
+    vec![Operation::Put {
+        namespace: namespace.clone(),
+        key: record.key,
+        value: record.value,
+    }]
 }

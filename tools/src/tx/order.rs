@@ -67,7 +67,9 @@ impl<K: Clone + Eq + Hash, T> Order<K, T> {
     /// One that was let go is done: those behind it come forward.
     pub(super) fn done(&mut self, ticket: Ticket) {
         for key in self.keys.remove(&ticket).unwrap_or_default() {
-            let Some(queue) = self.queues.get_mut(&key) else { continue };
+            let Some(queue) = self.queues.get_mut(&key) else {
+                continue;
+            };
             queue.retain(|waiting| *waiting != ticket);
             let Some(head) = queue.front().copied() else {
                 self.queues.remove(&key);
@@ -92,7 +94,13 @@ mod tests {
     #[test]
     fn one_key_goes_in_order_and_others_pass() {
         let mut order = Order::new();
-        for (keys, name) in [(vec!['a'], 1), (vec!['a'], 2), (vec!['b'], 3), (vec!['a', 'b'], 4), (vec!['c', 'c'], 5)] {
+        for (keys, name) in [
+            (vec!['a'], 1),
+            (vec!['a'], 2),
+            (vec!['b'], 3),
+            (vec!['a', 'b'], 4),
+            (vec!['c', 'c'], 5),
+        ] {
             order.push(keys, name);
         }
         let first: Vec<_> = std::iter::from_fn(|| order.pop()).collect();
@@ -116,7 +124,9 @@ mod tests {
         // A small generator of its own: the same sequence at every run.
         let mut seed = 1_u64;
         let mut draw = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % below
         };
         let mut order = Order::new();
@@ -129,7 +139,10 @@ mod tests {
                 order.push(keys.clone(), keys);
             } else if draw(2) == 0 {
                 if let Some((ticket, keys)) = order.pop() {
-                    assert!(out.iter().all(|(_, others)| others.iter().all(|key| !keys.contains(key))));
+                    assert!(
+                        out.iter()
+                            .all(|(_, others)| others.iter().all(|key| !keys.contains(key)))
+                    );
                     for key in &keys {
                         assert!(last.insert(*key, ticket).is_none_or(|before| before <= ticket));
                     }

@@ -79,7 +79,10 @@ impl Put {
             Fate::Never => Err(Failure::new(
                 Exit::Rejected,
                 "expired",
-                format!("transaction {} expired before it was executed, and never will be", transaction.id()),
+                format!(
+                    "transaction {} expired before it was executed, and never will be",
+                    transaction.id()
+                ),
             )),
         }
     }
@@ -89,9 +92,17 @@ impl Put {
         let value = self.value()?;
         let mut operations = Vec::new();
         if let Some(condition) = self.condition()? {
-            operations.push(Operation::Require { namespace: self.namespace.clone(), key: key.clone(), condition });
+            operations.push(Operation::Require {
+                namespace: self.namespace.clone(),
+                key: key.clone(),
+                condition,
+            });
         }
-        operations.push(Operation::Put { namespace: self.namespace.clone(), key, value });
+        operations.push(Operation::Put {
+            namespace: self.namespace.clone(),
+            key,
+            value,
+        });
         Ok(operations)
     }
 
@@ -117,11 +128,18 @@ impl Put {
         };
         let mut value = Vec::new();
         let cap = u64::try_from(MAX_TRANSACTION_BYTES).unwrap_or(u64::MAX);
-        source.take(cap.saturating_add(1)).read_to_end(&mut value).map_err(failed)?;
+        source
+            .take(cap.saturating_add(1))
+            .read_to_end(&mut value)
+            .map_err(failed)?;
         if value.len() > MAX_TRANSACTION_BYTES {
             let text = format!("{}: is longer than a transaction may be ({cap} bytes)", path.display());
             return Err(Failure::usage(text).hint("keep large values elsewhere and their hash here"));
         }
-        if self.hex { read_bytes(String::from_utf8_lossy(&value).trim(), true) } else { Ok(value) }
+        if self.hex {
+            read_bytes(String::from_utf8_lossy(&value).trim(), true)
+        } else {
+            Ok(value)
+        }
     }
 }

@@ -39,14 +39,23 @@ pub(super) struct Records {
 }
 
 enum Source {
-    Ndjson { lines: BufReader<File>, line: u64 },
-    Csv { reader: Box<csv::Reader<File>>, names: csv::StringRecord, index: usize },
+    Ndjson {
+        lines: BufReader<File>,
+        line: u64,
+    },
+    Csv {
+        reader: Box<csv::Reader<File>>,
+        names: csv::StringRecord,
+        index: usize,
+    },
 }
 
 impl Format {
     /// As the file's name says; NDJSON where it says nothing.
     pub(super) fn of(path: &Path) -> Self {
-        let csv = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+        let csv = path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
         if csv { Self::Csv } else { Self::Ndjson }
     }
 }
@@ -61,10 +70,16 @@ impl Records {
         }
         let file = File::open(path).map_err(failed)?;
         let source = match format {
-            Format::Ndjson => Source::Ndjson { lines: BufReader::new(file), line: 0 },
+            Format::Ndjson => Source::Ndjson {
+                lines: BufReader::new(file),
+                line: 0,
+            },
             Format::Csv => {
                 let mut reader = Box::new(csv::Reader::from_reader(file));
-                let names = reader.headers().map_err(|error| wrong(path, 1, &format!("is not CSV: {error}")))?.clone();
+                let names = reader
+                    .headers()
+                    .map_err(|error| wrong(path, 1, &format!("is not CSV: {error}")))?
+                    .clone();
                 let index = names.iter().position(|name| name == field).ok_or_else(|| {
                     let known: Vec<&str> = names.iter().collect();
                     wrong(path, 1, &format!("has no field '{field}'; it has {}", known.join(", ")))
@@ -72,7 +87,11 @@ impl Records {
                 Source::Csv { reader, names, index }
             }
         };
-        Ok(Self { source, field: field.to_owned(), path: path.to_owned() })
+        Ok(Self {
+            source,
+            field: field.to_owned(),
+            path: path.to_owned(),
+        })
     }
 
     fn read(&mut self) -> Result<Option<Record>, Failure> {
@@ -96,36 +115,43 @@ pub(super) fn wrong(path: &Path, line: u64, problem: &str) -> Failure {
     Failure::usage(format!("{}: line {line} {problem}", path.display())).hint("nothing was sent; correct the file")
 }
 
-fn next_json(
-    lines: &mut BufReader<File>,
-    line: &mut u64,
-    field: &str,
-    path: &Path,
-) -> Result<Option<Record>, Failure> {
+fn next_json(lines: &mut BufReader<File>, line: &mut u64, field: &str, path: &Path) -> Result<Option<Record>, Failure> {
     let cap = MAX_TRANSACTION_BYTES.saturating_add(2);
     loop {
         *line = line.saturating_add(1);
         let mut bytes = Vec::new();
-        let read = lines.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_until(b'\n', &mut bytes);
+        let read = lines
+            .take(u64::try_from(cap).unwrap_or(u64::MAX))
+            .read_until(b'\n', &mut bytes);
         if read.map_err(|error| Failure::file(path, "read", &error))? == 0 {
             return Ok(None);
         }
         if bytes.len() >= cap && bytes.last() != Some(&b'\n') {
-            return Err(wrong(path, *line, &format!("is longer than a transaction may be ({MAX_TRANSACTION_BYTES} bytes)")));
+            return Err(wrong(
+                path,
+                *line,
+                &format!("is longer than a transaction may be ({MAX_TRANSACTION_BYTES} bytes)"),
+            ));
         }
         while bytes.pop_if(|last| *last == b'\n' || *last == b'\r').is_some() {}
         if bytes.is_empty() {
             continue;
         }
         let key = json_key(&bytes, field).map_err(|problem| wrong(path, *line, &problem))?;
-        return Ok(Some(Record { line: *line, key: checked(key, field, path, *line)?, value: bytes }));
+        return Ok(Some(Record {
+            line: *line,
+            key: checked(key, field, path, *line)?,
+            value: bytes,
+        }));
     }
 }
 
 /// The key of a JSON record: its field, which is text or a number.
 fn json_key(line: &[u8], field: &str) -> Result<String, String> {
     let record: Value = serde_json::from_slice(line).map_err(|error| format!("is not JSON: {error}"))?;
-    let Value::Object(record) = &record else { return Err("is not a JSON object".to_owned()) };
+    let Value::Object(record) = &record else {
+        return Err("is not a JSON object".to_owned());
+    };
     match record.get(field) {
         Some(Value::String(key)) => Ok(key.clone()),
         Some(Value::Number(key)) => Ok(key.to_string()),
@@ -142,26 +168,42 @@ fn next_csv(
 ) -> Result<Option<Record>, Failure> {
     let mut record = csv::StringRecord::new();
     let line = reader.position().line();
-    let more = reader.read_record(&mut record).map_err(|error| wrong(path, line, &format!("is not CSV: {error}")))?;
+    let more = reader
+        .read_record(&mut record)
+        .map_err(|error| wrong(path, line, &format!("is not CSV: {error}")))?;
     if !more {
         return Ok(None);
     }
     let line = record.position().map_or(line, csv::Position::line);
     let fields = names.iter().zip(record.iter());
-    let fields: Vec<String> = fields.map(|(name, field)| format!("{}:{}", Value::from(name), Value::from(field))).collect();
+    let fields: Vec<String> = fields
+        .map(|(name, field)| format!("{}:{}", Value::from(name), Value::from(field)))
+        .collect();
     let value = format!("{{{}}}", fields.join(",")).into_bytes();
     let key = record.get(index).unwrap_or_default().to_owned();
     let name = names.get(index).unwrap_or_default();
-    Ok(Some(Record { line, key: checked(key, name, path, line)?, value }))
+    Ok(Some(Record {
+        line,
+        key: checked(key, name, path, line)?,
+        value,
+    }))
 }
 
 fn checked(key: String, field: &str, path: &Path, line: u64) -> Result<Vec<u8>, Failure> {
     if key.is_empty() {
-        return Err(wrong(path, line, &format!("has an empty field '{field}'; a key has at least one byte")));
+        return Err(wrong(
+            path,
+            line,
+            &format!("has an empty field '{field}'; a key has at least one byte"),
+        ));
     }
     if key.len() > MAX_KEY_BYTES {
         let length = key.len();
-        return Err(wrong(path, line, &format!("has a field '{field}' of {length} bytes; a key has at most {MAX_KEY_BYTES}")));
+        return Err(wrong(
+            path,
+            line,
+            &format!("has a field '{field}' of {length} bytes; a key has at most {MAX_KEY_BYTES}"),
+        ));
     }
     Ok(key.into_bytes())
 }
@@ -178,7 +220,11 @@ mod tests {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         let shown = |record: Record| (record.line, text(record.key), text(record.value));
         all.map(|all| all.into_iter().map(shown).collect()).map_err(|failure| {
-            failure.message.strip_prefix(&format!("{}: ", path.display())).unwrap_or(&failure.message).to_owned()
+            failure
+                .message
+                .strip_prefix(&format!("{}: ", path.display()))
+                .unwrap_or(&failure.message)
+                .to_owned()
         })
     }
 
@@ -200,7 +246,11 @@ mod tests {
         assert_eq!(
             all,
             [
-                (2, "x".to_owned(), r#"{"id":"x","say":"he said \"hi\"\nand left"}"#.to_owned()),
+                (
+                    2,
+                    "x".to_owned(),
+                    r#"{"id":"x","say":"he said \"hi\"\nand left"}"#.to_owned()
+                ),
                 (4, "y".to_owned(), r#"{"id":"y","say":""}"#.to_owned())
             ]
         );
@@ -209,12 +259,19 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let long = format!("{{\"id\":\"{}\"}}", "k".repeat(MAX_KEY_BYTES + 1));
-        let huge = format!("{{\"id\":\"x\"}}\n{{\"id\":\"{}\"}}\n", "v".repeat(MAX_TRANSACTION_BYTES));
+        let huge = format!(
+            "{{\"id\":\"x\"}}\n{{\"id\":\"{}\"}}\n",
+            "v".repeat(MAX_TRANSACTION_BYTES)
+        );
         for (name, text, problem) in [
             ("a", "{\"id\":\"x\"}\n{\"id\":", "line 2 is not JSON"),
             ("a", "[1]", "line 1 is not a JSON object"),
             ("a", "{\"id\":\"x\"}\n\n{\"ix\":1}", "line 3 has no field 'id'"),
-            ("a", "{\"id\":null}", "line 1 has a field 'id' that is neither text nor a number"),
+            (
+                "a",
+                "{\"id\":null}",
+                "line 1 has a field 'id' that is neither text nor a number",
+            ),
             ("a", "{\"id\":\"\"}", "line 1 has an empty field 'id'"),
             ("a", &long, "line 1 has a field 'id' of 1025 bytes"),
             ("a", &huge, "line 2 is longer than a transaction"),
@@ -225,6 +282,10 @@ mod tests {
             let told = read(name, text.as_bytes()).unwrap_err();
             assert!(told.starts_with(problem), "{problem}: {told}");
         }
-        assert!(read("a", b"{\"id\":\"\xff\"}").unwrap_err().starts_with("line 1 is not JSON"));
+        assert!(
+            read("a", b"{\"id\":\"\xff\"}")
+                .unwrap_err()
+                .starts_with("line 1 is not JSON")
+        );
     }
 }

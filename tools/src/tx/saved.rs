@@ -32,16 +32,25 @@ impl Writer {
     pub(super) fn create(path: &Path, network: NetworkId) -> Result<Self, Failure> {
         let made = OpenOptions::new().write(true).create_new(true).open(path);
         let file = made.map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                Failure::general("exists", format!("{}: exists already and is not written over", path.display())).hint(
-                    format!("send what is in it with `quipu tx submit {}`, or choose another name", path.display()),
-                )
-            }
+            io::ErrorKind::AlreadyExists => Failure::general(
+                "exists",
+                format!("{}: exists already and is not written over", path.display()),
+            )
+            .hint(format!(
+                "send what is in it with `quipu tx submit {}`, or choose another name",
+                path.display()
+            )),
             _ => Failure::file(path, "write", &error),
         })?;
-        let mut writer = Self { file, path: path.to_owned() };
+        let mut writer = Self {
+            file,
+            path: path.to_owned(),
+        };
         writer.write(format!("{MAGIC} {VERSION} {network}\n").as_bytes())?;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| Failure::file(folder, "sync", &error))?;
         Ok(writer)
@@ -61,7 +70,10 @@ impl Writer {
         let mut file = OpenOptions::new().write(true).open(path).map_err(failed)?;
         file.set_len(whole).map_err(failed)?;
         file.seek(SeekFrom::End(0)).map_err(failed)?;
-        let mut writer = Self { file, path: path.to_owned() };
+        let mut writer = Self {
+            file,
+            path: path.to_owned(),
+        };
         // A whole last line may lack its end only.
         writer.write(if reader.unended && !reader.torn { b"\n" } else { b"" })?;
         Ok((writer, count))
@@ -100,21 +112,37 @@ impl Reader {
     /// The file `path`, which must be one of `network`.
     pub(super) fn open(path: &Path, network: NetworkId) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| Failure::file(path, "read", &error))?;
-        let mut reader = Self { lines: BufReader::new(file), path: path.to_owned(), line: 0, bytes: 0, unended: false, torn: false };
+        let mut reader = Self {
+            lines: BufReader::new(file),
+            path: path.to_owned(),
+            line: 0,
+            bytes: 0,
+            unended: false,
+            torn: false,
+        };
         let header = reader.next_line()?.unwrap_or_default();
         let words: Vec<&str> = header.split(' ').collect();
         match words.as_slice() {
             [MAGIC, VERSION, of] if *of == network.to_string() => Ok(reader),
             [MAGIC, VERSION, of] => {
-                let text = format!("{}: its transactions are for network {of}, this is {network}", path.display());
+                let text = format!(
+                    "{}: its transactions are for network {of}, this is {network}",
+                    path.display()
+                );
                 Err(Failure::general("wrong_network", text).hint("choose the network with --network"))
             }
             [MAGIC, version, ..] => {
-                let text = format!("{}: is of version {version}, this program reads {VERSION}", path.display());
+                let text = format!(
+                    "{}: is of version {version}, this program reads {VERSION}",
+                    path.display()
+                );
                 Err(Failure::general("format", text).hint("use the quipu that wrote it"))
             }
             _ => {
-                let text = format!("{}: is no file of signed transactions (its first line is no header)", path.display());
+                let text = format!(
+                    "{}: is no file of signed transactions (its first line is no header)",
+                    path.display()
+                );
                 Err(Failure::general("format", text).hint("`tx import --save FILE` and `tx put --save FILE` write one"))
             }
         }
@@ -139,7 +167,9 @@ impl Reader {
         if self.unended && read >= MAX_LINE {
             return Err(self.wrong("is longer than any signed transaction"));
         }
-        String::from_utf8(bytes).map(Some).map_err(|_| self.wrong("is not text"))
+        String::from_utf8(bytes)
+            .map(Some)
+            .map_err(|_| self.wrong("is not text"))
     }
 
     /// The next transaction.
@@ -156,8 +186,11 @@ impl Reader {
     }
 
     fn wrong(&self, problem: &str) -> Failure {
-        Failure::general("format", format!("{}: line {} {problem}", self.path.display(), self.line))
-            .hint("the file was changed or damaged; nothing from this line on was sent")
+        Failure::general(
+            "format",
+            format!("{}: line {} {problem}", self.path.display(), self.line),
+        )
+        .hint("the file was changed or damaged; nothing from this line on was sent")
     }
 }
 
@@ -203,7 +236,11 @@ mod tests {
             sender: key.public(),
             nonce: [number; 16],
             expires_at: TimeMs(1),
-            operations: vec![Operation::Put { namespace, key: vec![number], value: vec![number; 300] }],
+            operations: vec![Operation::Put {
+                namespace,
+                key: vec![number],
+                value: vec![number; 300],
+            }],
             memo: Vec::new(),
         };
         SignedTransaction::sign(body, &key).unwrap()
@@ -264,8 +301,14 @@ mod tests {
             (text.replacen(lines[2], "", 1), "line 3 has no length"),
             (text.replacen(lines[2], "1 ab", 1), "line 3 is no signed transaction"),
             (text.replacen(lines[2], "2 ab", 1), "line 3 says 2 bytes"),
-            (text.replacen(lines[2], &lines[2].replacen('a', "A", 1), 1), "line 3 is not lower-case hex"),
-            (text.replacen(lines[1], &"9".repeat(MAX_LINE + 1), 1), "line 2 is longer"),
+            (
+                text.replacen(lines[2], &lines[2].replacen('a', "A", 1), 1),
+                "line 3 is not lower-case hex",
+            ),
+            (
+                text.replacen(lines[1], &"9".repeat(MAX_LINE + 1), 1),
+                "line 2 is longer",
+            ),
             (text.replacen("transactions 1", "transactions 2", 1), "is of version 2"),
             (text.replacen("07", "08", 1), "are for network 08"),
             ("hello\n".to_owned(), "is no file of signed transactions"),

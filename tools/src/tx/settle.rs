@@ -44,13 +44,28 @@ pub(crate) async fn settle(client: &Client, transaction: &SignedTransaction, wai
                 tokio::time::sleep(PAUSE).await;
             }
             Ok(Answer::Rejected(rejection @ Rejection::Expired { .. })) => {
-                return look(client, transaction, wait.saturating_sub(begun.elapsed()), Some(rejection)).await;
+                return look(
+                    client,
+                    transaction,
+                    wait.saturating_sub(begun.elapsed()),
+                    Some(rejection),
+                )
+                .await;
             }
             Ok(Answer::Rejected(rejection)) => return Ok(Fate::Rejected(rejection)),
             Ok(other) => return Err(unexpected(&other)),
             // Refused by all that can be reached, but taken by someone before: what the ledger says decides.
-            Err(ClientError::Unresolved { rejection: Some(rejection), .. }) => {
-                return look(client, transaction, wait.saturating_sub(begun.elapsed()), Some(*rejection)).await;
+            Err(ClientError::Unresolved {
+                rejection: Some(rejection),
+                ..
+            }) => {
+                return look(
+                    client,
+                    transaction,
+                    wait.saturating_sub(begun.elapsed()),
+                    Some(*rejection),
+                )
+                .await;
             }
             Err(ClientError::Unresolved { .. }) => tokio::time::sleep(PAUSE).await,
             Err(error) => return Err(error.into()),
@@ -66,7 +81,10 @@ async fn look(
     rejection: Option<Rejection>,
 ) -> Result<Fate, Failure> {
     let begun = Instant::now();
-    let call = Call::Lookup { id: transaction.id(), expires_at: Some(transaction.body().expires_at) };
+    let call = Call::Lookup {
+        id: transaction.id(),
+        expires_at: Some(transaction.body().expires_at),
+    };
     loop {
         let left = wait.saturating_sub(begun.elapsed());
         match client.call(call.clone(), left.max(PAUSE)).await? {

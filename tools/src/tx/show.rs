@@ -42,11 +42,15 @@ impl Show {
             Answer::Possible { time, height } => {
                 let until = expires_at.map_or_else(String::new, |until| format!(" until {}", time_text(until)));
                 let now = time_text(time);
-                ("possible", format!("is in no block up to {height} ({now}); it may still be executed{until}"))
+                (
+                    "possible",
+                    format!("is in no block up to {height} ({now}); it may still be executed{until}"),
+                )
             }
-            Answer::Never { height } => {
-                ("never", format!("expired and is in no block up to {height}: it never will be executed"))
-            }
+            Answer::Never { height } => (
+                "never",
+                format!("expired and is in no block up to {height}: it never will be executed"),
+            ),
             Answer::NotFound { height } => ("not_found", format!("is in no block up to {height}")),
             other => return Err(unexpected(&other)),
         };
@@ -60,7 +64,9 @@ impl Show {
         let hint = match status {
             "possible" => "ask again, or send it again with `quipu tx submit FILE`: it is executed at most once",
             "never" => "nothing will come of it; make a new one if it is still wanted",
-            _ => "with the signed transaction (`--save FILE`) or --expires-at, `tx show` tells whether it may still come",
+            _ => {
+                "with the signed transaction (`--save FILE`) or --expires-at, `tx show` tells whether it may still come"
+            }
         };
         Err(Failure::new(Exit::NotFound, status, format!("transaction {id} {text}")).hint(hint))
     }
@@ -71,15 +77,21 @@ impl Show {
         }
         let path = Path::new(&self.transaction);
         if !path.exists() {
-            let text = format!("'{}' is neither a transaction's id (64 hex digits) nor a file", self.transaction);
+            let text = format!(
+                "'{}' is neither a transaction's id (64 hex digits) nor a file",
+                self.transaction
+            );
             return Err(Failure::usage(text));
         }
         let mut reader = Reader::open(path, session.genesis.network_id())?;
         let first = reader.next().transpose()?;
         match (first, reader.next().transpose()?) {
             (Some(one), None) => Ok((one.id(), Some(one.body().expires_at))),
-            (Some(_), Some(_)) => Err(Failure::usage(format!("{}: holds several transactions", path.display()))
-                .hint("send them again with `quipu tx submit`: it tells what became of all, and changes nothing twice")),
+            (Some(_), Some(_)) => Err(
+                Failure::usage(format!("{}: holds several transactions", path.display())).hint(
+                    "send them again with `quipu tx submit`: it tells what became of all, and changes nothing twice",
+                ),
+            ),
             (None, _) => Err(Failure::usage(format!("{}: holds no transaction", path.display()))),
         }
     }

@@ -38,7 +38,9 @@ impl Submit {
             count = count.saturating_add(1);
         }
         if reader.torn() {
-            output.note("the last line of the file was cut off while it was written, so it was never sent; it is left out");
+            output.note(
+                "the last line of the file was cut off while it was written, so it was never sent; it is left out",
+            );
         }
         if count == 0 {
             let text = format!("{}: holds no transaction", self.file.display());
@@ -66,21 +68,31 @@ impl Submit {
         output.data(&summary.json(), summary.text())?;
         result.map_err(|failure| {
             let file = self.file.display();
-            failure.hint(format!("send the file again: quipu tx submit {file}; what was executed stays as it is"))
+            failure.hint(format!(
+                "send the file again: quipu tx submit {file}; what was executed stays as it is"
+            ))
         })?;
         summary.verdict()
     }
 }
 
 fn signed(transaction: quipu_ledger::transaction::SignedTransaction) -> Parcel {
-    Parcel { label: transaction.id().to_string(), content: Content::Signed(transaction) }
+    Parcel {
+        label: transaction.id().to_string(),
+        content: Content::Signed(transaction),
+    }
 }
 
 /// A height that every transaction answered before now is not above, and every one sent from now on is.
 pub(super) async fn executed_before(session: &Session) -> Result<Height, Failure> {
     // A linearizable read of any key: the answer's height is what matters.
     let namespace = Namespace::new("default")?;
-    let call = Call::Get { namespace, key: vec![0], at: None, consistency: Consistency::Linearizable };
+    let call = Call::Get {
+        namespace,
+        key: vec![0],
+        at: None,
+        consistency: Consistency::Linearizable,
+    };
     match session.call(call, READ_TIMEOUT.saturating_mul(3)).await? {
         Answer::Value { height, .. } => Ok(height),
         other => Err(unexpected(&other)),

@@ -6,12 +6,18 @@ use std::time::{Duration, Instant};
 use quipu_consensus::input::SessionId;
 use quipu_consensus::output::Class;
 use quipu_crypto::id::Slot;
-use serde_bytes::ByteBuf;
 
 use super::{Echo, Node, clock, pair, read_height};
 use crate::client_protocol::CloseCode;
 use crate::network::{Directory, PeerEvent, encode_frame};
-use crate::peer_protocol::PeerFrame;
+use crate::peer_protocol::{PeerFrame, TransactionBytes};
+
+/// Bytes that begin with a number.
+fn numbered(number: u64, length: usize) -> TransactionBytes {
+    let mut bytes = number.to_be_bytes().to_vec();
+    bytes.resize(length, 3);
+    TransactionBytes::from(bytes)
+}
 
 /// Sends `count` numbered frames of each class and checks that each class arrives in order.
 async fn exchange(from: &Node, session: SessionId, to: &mut Node, at: SessionId, count: u64) {
@@ -21,10 +27,7 @@ async fn exchange(from: &Node, session: SessionId, to: &mut Node, at: SessionId,
         for number in 0..count {
             assert!(peers.send(slot, session, Class::Control, encode_frame(&clock(number))));
             assert!(peers.send(slot, session, Class::Log, encode_frame(&read_height(number))));
-            let big = PeerFrame::Forward(vec![
-                ByteBuf::from(number.to_be_bytes()),
-                ByteBuf::from(vec![3; 20_000]),
-            ]);
+            let big = PeerFrame::Forward(vec![numbered(number, 20_000)]);
             assert!(peers.send(slot, session, Class::Bulk, encode_frame(&big)));
         }
     });
@@ -33,7 +36,7 @@ async fn exchange(from: &Node, session: SessionId, to: &mut Node, at: SessionId,
         let (class, number) = match to.frame(at).await {
             PeerFrame::Clock { time } => (0, time.0),
             PeerFrame::ReadHeight { number, .. } => (1, number),
-            PeerFrame::Forward(items) => (2, u64::from_be_bytes(items[0].as_slice().try_into().unwrap())),
+            PeerFrame::Forward(items) => (2, u64::from_be_bytes(*items[0].as_slice().first_chunk().unwrap())),
             other => panic!("{other:?} from {own}"),
         };
         assert_eq!(number, next[class], "class {class} in order");
@@ -104,10 +107,7 @@ async fn a_closing_node_reports_down_on_both_sides() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_nothing_fills_bounded_queues_and_loses_no_order() {
     let (one, first, mut two, second) = pair().await;
-    let big = |number: u64| {
-        let items = vec![ByteBuf::from(number.to_be_bytes()), ByteBuf::from(vec![3; 1_000_000])];
-        encode_frame(&PeerFrame::Forward(items))
-    };
+    let big = |number: u64| encode_frame(&PeerFrame::Forward(vec![numbered(number, 1_000_000)]));
     // Nobody takes the events of node 2: its event queue, its windows and node 1's queue fill, in that order.
     let mut accepted = 0;
     let mut refused_since = None;
