@@ -1,6 +1,7 @@
 //! Keeps the answers to clients' calls: submissions go to admission, reads to the store, once they are confirmed.
 //!
-//! Invariant: a linearizable read is served from a state that was confirmed after the call came in. Nothing here writes.
+//! Invariant: a linearizable read is served from a state that was confirmed after the call came in. Nothing here
+//! writes.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! Keeps how a node's directory begins: its key, its incarnation, its configuration, and the public file for the genesis.
+//! Keeps how a node's directory begins: its key, its incarnation, its configuration, and the public file for the
+//! genesis.
 //!
 //! Invariant: nothing that exists is replaced. The incarnation is marked as used once a store was made under it, so an
 //! emptied data directory is never taken for the one that promised something before.

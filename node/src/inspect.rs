@@ -1,8 +1,9 @@
-//! Keeps the check of everything that comes from peers, before the replica sees it: chain rules, proposers' and senders'
-//! signatures, votes. One thread, so messages of a peer stay in order.
+//! Keeps the check of everything that comes from peers, before the replica sees it: chain rules, proposers' and
+//! senders' signatures, votes. One thread, so messages of a peer stay in order.
 //!
-//! Invariant: an `Event::Engine` holds only blocks that passed `ChainTip::check` on their parents and whose transactions'
-//! signatures were verified, and only votes whose signatures were. Leaves the `executed` quadruple to the replica.
+//! Invariant: an `Event::Engine` holds only blocks that passed `ChainTip::check` on their parents and whose
+//! transactions' signatures were verified, and only votes whose signatures were. Leaves the `executed` quadruple to the
+//! replica.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -113,7 +114,8 @@ impl Inspector {
         for bytes in encoded {
             let block = Block::decode(bytes.as_slice())?;
             if blocks.is_empty() {
-                // Below what was committed at the start, nothing is remembered: the first known parent is the beginning.
+                // Below what was committed at the start, nothing is remembered: the first known parent is the
+                // beginning.
                 parent = self.tip(&block.header().previous);
             }
             let Some(tip) = parent.clone() else { continue };

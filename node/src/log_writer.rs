@@ -1,4 +1,5 @@
-//! Keeps the one thread that writes the log: each drain of its queue is one atomic, synced batch (natural group commit).
+//! Keeps the one thread that writes the log: each drain of its queue is one atomic, synced batch (natural group
+//! commit).
 //!
 //! Invariant: completions leave in the order of the writes; after a failed write nothing more is written (rule P9).
 

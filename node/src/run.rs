@@ -1,4 +1,5 @@
-//! Performs everything and decides nothing: the loop that owns the replica, feeds it what happened and does what it asks.
+//! Performs everything and decides nothing: the loop that owns the replica, feeds it what happened and does what it
+//! asks.
 //!
 //! Invariant: a message that waits for a write leaves only after that write was reported durable (I20); completions are
 //! taken before anything else. Leaves every decision to `replica`.

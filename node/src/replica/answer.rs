@@ -1,8 +1,8 @@
-//! Keeps the transactions of this node's clients until their fate is known: they are forwarded to the leader, again after
-//! a change of leader or a silence, and answered when a block with them is executed here.
+//! Keeps the transactions of this node's clients until their fate is known: they are forwarded to the leader, again
+//! after a change of leader or a silence, and answered when a block with them is executed here.
 //!
-//! Invariant: nobody waits for ever: a transaction is answered with its result, or as expired once an executed block has
-//! reached its expiry (on an idle network the leader is asked to cut one).
+//! Invariant: nobody waits for ever: a transaction is answered with its result, or as expired once an executed block
+//! has reached its expiry (on an idle network the leader is asked to cut one).
 
 use std::collections::HashMap;
 

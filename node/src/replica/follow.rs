@@ -1,5 +1,5 @@
-//! Keeps the gate before the engine: of an append only the prefix that needs nothing more passes, the rest is held until
-//! this node has executed what the next block names (design, section 3).
+//! Keeps the gate before the engine: of an append only the prefix that needs nothing more passes, the rest is held
+//! until this node has executed what the next block names (design, section 3).
 //!
 //! Invariant: nothing that the engine takes names a quadruple that this node has not found itself or inherited from the
 //! block's parent. The engine still hears an empty contact, so the leader counts as alive meanwhile.
@@ -92,7 +92,8 @@ impl Replica {
         append: Append<ChainBlock>,
         out: &mut Vec<Action>,
     ) {
-        // What the leader sends now follows on what is held, so to the engine it is a contact at the place where that waits.
+        // What the leader sends now follows on what is held, so to the engine it is a contact at the place where that
+        // waits.
         if let Some(waits_at) = self.held.waits_at(from, session) {
             let contact = contact(&append, waits_at);
             if !append.blocks.is_empty() {
@@ -243,7 +244,8 @@ fn contact(append: &Append<ChainBlock>, previous: BlockId) -> Append<ChainBlock>
     }
 }
 
-/// The leader's commit as far as `last`, the end of what passes, reaches: an ancestor of a committed block is committed.
+/// The leader's commit as far as `last`, the end of what passes, reaches: an ancestor of a committed block is
+/// committed.
 fn clip(commit: BlockId, last: BlockId) -> BlockId {
     if commit.height > last.height { last } else { commit }
 }

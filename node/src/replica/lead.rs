@@ -1,7 +1,8 @@
 //! Keeps what a leader does: its opening block, cutting blocks from the pool, naming what was executed.
 //!
-//! A block is cut as soon as the log writer is idle, or when a full one waits; there is no batch timer. An empty block is
-//! cut only to name an executed height with transactions, or to let the time reach an expiry that somebody waits for.
+//! A block is cut as soon as the log writer is idle, or when a full one waits; there is no batch timer. An empty block
+//! is cut only to name an executed height with transactions, or to let the time reach an expiry that somebody waits
+//! for.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Keeps the running parts of a node: network, admission, inspection, loop, log writer, executor; how they are begun and
-//! how they end together.
+//! Keeps the running parts of a node: network, admission, inspection, loop, log writer, executor; how they are begun
+//! and how they end together.
 //!
 //! Invariant: every queue between them is bounded, by its capacity or by what the engine lets be under way.
 
