@@ -56,7 +56,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Length of a value.
-    #[arg(long, value_name = "BYTES", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=200_000))]
+    #[arg(long, value_name = "BYTES", default_value_t = 200)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=200_000))]
     value_bytes: u32,
     /// What the transactions do.
     #[arg(long, value_enum, default_value_t)]
@@ -250,6 +251,33 @@ mod tests {
             cores: 2,
             synced_writes_per_s: 5_000.0,
         };
-        insta::assert_snapshot!(bench.report(&measured, &limits, 3), @r#"{"clients":"4","committed":"2000","latency_us":{"max":1000,"p50":1000,"p90":1000,"p99":1000,"p999":1000},"limits":{"synced_writes_per_s":5000.0,"verify_cores":2,"verify_per_s":200000.0},"loop":"closed","nodes":"3","rate":1000.0,"ratio_to_verify_limit":0.005,"rejected":"1","seconds":2.0,"unresolved":"0","value_bytes":"200","workload":"put"}"#);
+        let report = serde_json::to_string_pretty(&bench.report(&measured, &limits, 3)).unwrap();
+        insta::assert_snapshot!(report, @r#"
+        {
+          "clients": "4",
+          "committed": "2000",
+          "latency_us": {
+            "max": 1000,
+            "p50": 1000,
+            "p90": 1000,
+            "p99": 1000,
+            "p999": 1000
+          },
+          "limits": {
+            "synced_writes_per_s": 5000.0,
+            "verify_cores": 2,
+            "verify_per_s": 200000.0
+          },
+          "loop": "closed",
+          "nodes": "3",
+          "rate": 1000.0,
+          "ratio_to_verify_limit": 0.005,
+          "rejected": "1",
+          "seconds": 2.0,
+          "unresolved": "0",
+          "value_bytes": "200",
+          "workload": "put"
+        }
+        "#);
     }
 }

@@ -60,7 +60,13 @@ pub(crate) struct Global {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Identity {
     /// The key file of a member (default for a development network: its client.key).
-    #[arg(long, value_name = "FILE", env = "QUIPU_KEY", hide_env_values = true)]
+    #[arg(
+        id = "identity",
+        long = "key",
+        value_name = "FILE",
+        env = "QUIPU_KEY",
+        hide_env_values = true
+    )]
     pub(crate) key: Option<PathBuf>,
 }
 
@@ -172,8 +178,26 @@ mod tests {
 
     use super::Cli;
 
+    /// What clap asserts in debug builds only, and what a flattened group of options can break unseen.
+    fn check(command: &clap::Command) {
+        let mut ids: Vec<&str> = command
+            .get_arguments()
+            .map(|argument| argument.get_id().as_str())
+            .collect();
+        let mut longs: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for names in [&mut ids, &mut longs] {
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}: {names:?}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+
     #[test]
-    fn the_tree_is_sound() {
-        Cli::command().debug_assert();
+    fn no_verb_has_two_options_of_one_name() {
+        let mut root = Cli::command();
+        root.build();
+        check(&root);
     }
 }

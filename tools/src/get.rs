@@ -82,12 +82,7 @@ impl Get {
         let (entry, height) = match answer {
             Ok(Answer::Value { entry, height }) => (entry, height),
             Ok(other) => return Err(unexpected(&other)),
-            Err(failure) if failure.code == "invalid" && self.at.is_some() => {
-                return Err(Failure {
-                    exit: Exit::NotFound,
-                    ..failure
-                });
-            }
+            Err(failure) if failure.code == "invalid" && self.at.is_some() => return Err(not_yet(&failure)),
             Err(failure) => return Err(failure),
         };
         let Some(entry) = entry else {
@@ -103,6 +98,12 @@ impl Get {
         }
         output.data(&entry_json(namespace, &entry), bytes_text(&entry.value))
     }
+}
+
+/// A height that is not there yet.
+fn not_yet(failure: &Failure) -> Failure {
+    let message = failure.message.replace("the call is not valid: ", "");
+    Failure::new(Exit::NotFound, "not_found", message).hint("`quipu block show` tells the last executed height")
 }
 
 /// An entry of the state as JSON.

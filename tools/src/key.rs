@@ -54,7 +54,11 @@ impl Generate {
             None
         };
         let key = SecretKey::generate()?;
-        key_file::write(&self.file, &key, passphrase.as_deref())?;
+        key_file::write(
+            &self.file,
+            &key,
+            passphrase.as_ref().map(|passphrase| passphrase.as_str()),
+        )?;
         let json = json!({"public": key.public().to_string(), "file": self.file, "encrypted": self.encrypt});
         output.data(&json, key.public())
     }

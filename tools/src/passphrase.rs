@@ -1,13 +1,14 @@
 //! Keeps how secret keys are opened: plain files at once, encrypted ones with a passphrase from `QUIPU_PASSPHRASE` or
 //! from the person at the terminal.
 //!
-//! Invariant: a passphrase is never an argument (others can read those) and never in a message.
+//! Invariant: a passphrase is never an argument (others can read those), never in a message, and wiped after use.
 
 use std::io::{IsTerminal, stdin};
 use std::path::Path;
 
 use quipu_crypto::key::SecretKey;
 use quipu_crypto::key_file::{self, KeyFileError};
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 
@@ -28,7 +29,7 @@ pub(crate) fn open(path: &Path) -> Result<SecretKey, Failure> {
 }
 
 /// A passphrase for a new key: from the environment, or asked for twice.
-pub(crate) fn choose() -> Result<String, Failure> {
+pub(crate) fn choose() -> Result<Zeroizing<String>, Failure> {
     if let Some(passphrase) = from_environment()? {
         return Ok(passphrase);
     }
@@ -45,9 +46,9 @@ pub(crate) fn choose() -> Result<String, Failure> {
     Ok(first)
 }
 
-fn from_environment() -> Result<Option<String>, Failure> {
+fn from_environment() -> Result<Option<Zeroizing<String>>, Failure> {
     match std::env::var(VARIABLE) {
-        Ok(passphrase) => Ok(Some(passphrase)),
+        Ok(passphrase) => Ok(Some(Zeroizing::new(passphrase))),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
             Err(Failure::general("passphrase", format!("{VARIABLE} is not UTF-8 text")))
@@ -55,7 +56,8 @@ fn from_environment() -> Result<Option<String>, Failure> {
     }
 }
 
-fn ask(prompt: &str) -> Result<String, Failure> {
+fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
     rpassword::prompt_password(prompt)
+        .map(Zeroizing::new)
         .map_err(|error| Failure::general("passphrase", format!("no passphrase was read: {error}")))
 }

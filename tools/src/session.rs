@@ -1,4 +1,4 @@
-//! Keeps what a verb needs to speak to a network: its genesis, the key to speak with, and the client that knows the way.
+//! Keeps what a verb needs to speak to a network: its genesis, the key to speak with, and a client that knows the way.
 //!
 //! Invariants: the genesis is complete and signed before anything is sent; every answer that means "not now" has become
 //! a [`Failure`] with its exit code. Leaves what the answers say to the verbs.

@@ -35,6 +35,14 @@ pub(crate) fn bytes_text(bytes: &[u8]) -> String {
     }
 }
 
+/// An object with more fields.
+pub(crate) fn with<const N: usize>(mut object: Value, fields: [(&str, Value); N]) -> Value {
+    if let Value::Object(map) = &mut object {
+        map.extend(fields.map(|(name, value)| (name.to_owned(), value)));
+    }
+    object
+}
+
 /// A version in JSON.
 pub(crate) fn version_json(version: Version) -> Value {
     json!({"height": version.height.to_string(), "position": version.position.to_string()})

@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::session::read_genesis;
-use crate::value::read_block_name;
+use crate::value::{read_block_name, with};
 
 /// Check the whole chain and state of a stopped node or a copy, offline.
 #[derive(Args, Debug)]
@@ -97,14 +97,12 @@ fn report_json(report: &Report) -> Value {
 }
 
 fn finding_json(finding: &Finding) -> Value {
-    let mut json = json!({"kind": finding.kind, "detail": finding.detail});
-    if let Some(height) = finding.height() {
-        json["height"] = json!(height.to_string());
+    let json = json!({"kind": finding.kind, "detail": finding.detail});
+    match (finding.height(), finding.key()) {
+        (Some(height), _) => with(json, [("height", json!(height.to_string()))]),
+        (None, Some(key)) => with(json, [("key", json!(key))]),
+        (None, None) => json,
     }
-    if let Some(key) = finding.key() {
-        json["key"] = json!(key);
-    }
-    json
 }
 
 fn report_text(report: &Report) -> String {

@@ -18,6 +18,8 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::tx::settle::{Fate, settle};
 
+/// Longest latency that is told apart from longer ones, microseconds: ten minutes.
+const LONGEST: u64 = 600_000_000;
 /// Significant digits of a latency.
 const DIGITS: u8 = 3;
 
@@ -61,7 +63,8 @@ struct Shared {
 impl Load {
     /// Sends everything and waits for the last answer.
     pub(super) async fn run(self, client: &Client, output: Output) -> Result<Measured, Failure> {
-        let latency = Histogram::new(DIGITS).map_err(|error| Failure::general("internal", error))?;
+        let latency =
+            Histogram::new_with_bounds(1, LONGEST, DIGITS).map_err(|error| Failure::general("internal", error))?;
         let count = self.transactions.len();
         let measured = Measured {
             committed: 0,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::value::time_text;
+use crate::value::{time_text, with};
 
 /// Show who takes part under which rules.
 #[derive(Args, Debug)]
@@ -28,13 +28,14 @@ impl Show {
         let network = genesis.network_id().to_string();
         let unsigned = super::unsigned(&document);
         if output.is_json() {
-            let mut json = membership_json(genesis.membership());
-            json["network"] = json!(network);
-            json["name"] = json!(genesis.name());
-            json["time"] = json!(time_text(genesis.time()));
-            json["block"] = json!(genesis.block().hash().to_string());
-            json["unsigned"] = json!(unsigned);
-            return output.line(json);
+            let fields = [
+                ("network", json!(network)),
+                ("name", json!(genesis.name())),
+                ("time", json!(time_text(genesis.time()))),
+                ("block", json!(genesis.block().hash().to_string())),
+                ("unsigned", json!(unsigned)),
+            ];
+            return output.line(with(membership_json(genesis.membership()), fields));
         }
         let signed = if unsigned.is_empty() {
             "by all".to_owned()
@@ -64,7 +65,10 @@ fn membership_json(membership: &Membership) -> Value {
     let organisations: Vec<Value> = organisations
         .map(|one| json!({"name": one.name, "key": one.key.to_string()}))
         .collect();
-    let member = |one: &quipu_ledger::membership::Member| json!({"name": one.name, "organisation": one.organisation, "key": one.key.to_string(), "roles": one.roles});
+    let member = |one: &quipu_ledger::membership::Member| {
+        let key = one.key.to_string();
+        json!({"name": one.name, "organisation": one.organisation, "key": key, "roles": one.roles})
+    };
     let node = |one: &quipu_ledger::membership::Node| {
         json!({
             "slot": one.slot.to_string(),

@@ -25,6 +25,13 @@ const PUBLIC_FILE: &str = "node.pub.toml";
 /// Makes a network of `nodes` in `dir`. The ports are held until the answer is dropped.
 pub(super) fn create(dir: &Path, nodes: u32, program: &Path) -> Result<Vec<Port>, Failure> {
     let failed = |error: std::io::Error| Failure::file(dir, "write into", &error);
+    let names = (1..=nodes)
+        .map(name)
+        .chain([ADMINISTRATOR_KEY_FILE.to_owned(), CLIENT_KEY_FILE.to_owned()]);
+    if let Some(taken) = names.map(|name| dir.join(name)).find(|path| path.exists()) {
+        let text = format!("{}: is there already, but no {GENESIS_FILE} beside it", taken.display());
+        return Err(Failure::general("exists", text).hint("choose another directory; nothing is written over"));
+    }
     let draft = tempfile::Builder::new()
         .prefix(".new-")
         .tempdir_in(dir)

@@ -1,5 +1,5 @@
-//! Keeps the sending of many transactions: signed and saved in the order of their source a window ahead of sending, sent
-//! many at a time, those of one key one after another.
+//! Keeps the sending of many transactions: signed and saved in the order of their source, a window ahead of sending;
+//! sent many at a time, those of one key one after another.
 //!
 //! Invariants: what is signed here is on the disk before it is sent, where it is saved at all; the saved file is always
 //! a beginning of the source; one that failed does not stop the others, one whose fate is unknown does.

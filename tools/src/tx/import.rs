@@ -1,7 +1,7 @@
 //! Keeps `tx import`: one signed transaction for each record of a file, in the order of the file for each key.
 //!
-//! Invariants: the whole file is checked before anything is sent; a file of `--save` holds a transaction for each record
-//! from the first on, so an import that broke off goes on with `--resume` and sends nothing that it has not kept.
+//! Invariants: the whole file is checked before anything is sent; a file of `--save` holds a transaction for each
+//! record from the first on, so an import that broke off goes on with `--resume` and sends nothing that was not kept.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -185,8 +185,8 @@ impl Import {
         match &self.save {
             Some(save) => {
                 let hint = format!(
-                    "go on with the same command and --resume: what is in {} is sent again, executed once, and the rest \
-                     follows",
+                    "go on with the same command and --resume: what is in {} is sent again, executed once, and the \
+                     rest follows",
                     save.display()
                 );
                 failure.hint(hint)

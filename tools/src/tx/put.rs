@@ -22,7 +22,7 @@ use crate::value::{read_bytes, read_duration, read_namespace, read_version};
 #[derive(Args, Debug)]
 pub(crate) struct Put {
     /// Which key.
-    key_name: String,
+    key: String,
     /// Its new value.
     #[arg(required_unless_present = "value_file", conflicts_with = "value_file")]
     value: Option<String>,
@@ -88,7 +88,7 @@ impl Put {
     }
 
     fn operations(&self) -> Result<Vec<Operation>, Failure> {
-        let key = read_bytes(&self.key_name, self.hex)?;
+        let key = read_bytes(&self.key, self.hex)?;
         let value = self.value()?;
         let mut operations = Vec::new();
         if let Some(condition) = self.condition()? {

@@ -1,5 +1,5 @@
-//! Keeps the records of a file that is imported: NDJSON (the value is the line as it is) or CSV (the value is the record
-//! as a JSON object, fields in the order of the file, all of them text).
+//! Keeps the records of a file that is imported: NDJSON (the value is the line as it is) or CSV (the value is the
+//! record as a JSON object, fields in the order of the file, all of them text).
 //!
 //! Invariants: a record is held, never the file; what is wrong is told with its line before anything is made of it.
 

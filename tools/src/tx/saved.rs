@@ -56,7 +56,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// The file `path` of `network` to append to, without a last line that was cut off, and how many transactions it has.
+    /// The file `path` of `network` to append to, without a last line that was cut off, and how many transactions it
+    /// has.
     pub(super) fn resume(path: &Path, network: NetworkId) -> Result<(Self, u64), Failure> {
         let failed = |error: io::Error| Failure::file(path, "write", &error);
         let mut reader = Reader::open(path, network)?;
@@ -239,7 +240,7 @@ mod tests {
             operations: vec![Operation::Put {
                 namespace,
                 key: vec![number],
-                value: vec![number; 300],
+                value: vec![number; 8],
             }],
             memo: Vec::new(),
         };

@@ -1,7 +1,7 @@
 //! Keeps the way of one signed transaction to its fate: sent until it is known what became of it.
 //!
-//! Invariants: it is safe to send it again, so doubt is always resolved by asking or sending again; a refusal because of
-//! time is believed only once the ledger says *never*, for an earlier sending may have been taken. Only the caller's
+//! Invariants: it is safe to send it again, so doubt is always resolved by asking or sending again; a refusal because
+//! of time is believed only once the ledger says *never*, for an earlier sending may have been taken. Only the caller's
 //! deadline ends without a fate.
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Keeps `tx show`: what became of a transaction, for whoever has its id or its signed form.
 //!
-//! Invariant: *never* is said only where an executed block has reached the expiry and no block has the transaction; that
-//! takes the expiry, so an id alone is at best *not found*.
+//! Invariant: *never* is said only where an executed block has reached the expiry and no block has the transaction;
+//! that takes the expiry, so an id alone is at best *not found*.
 
 use std::path::Path;
 

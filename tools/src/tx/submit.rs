@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::session::{BULK_TIMEOUT, READ_TIMEOUT, Session, unexpected};
+use crate::value::with;
 
 /// Send signed transactions of a file; those that were executed before change nothing.
 #[derive(Args, Debug)]
@@ -60,8 +61,7 @@ impl Submit {
             Ok(delivery.run(source).await)
         })?;
         if let (1, Some(receipt), Ok(())) = (count, summary.last, &result) {
-            let mut json = receipt_json(&receipt);
-            json["already"] = (summary.already == 1).into();
+            let json = with(receipt_json(&receipt), [("already", (summary.already == 1).into())]);
             output.data(&json, receipt_text(&receipt))?;
             return without_effect(&receipt);
         }
