@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
@@ -47,6 +48,7 @@ pub(crate) struct Global {
         long,
         global = true,
         value_name = "DIR|FILE",
+        value_parser = path_parser(),
         env = "QUIPU_NETWORK",
         hide_env_values = true
     )]
@@ -64,6 +66,7 @@ pub(crate) struct Identity {
         id = "identity",
         long = "key",
         value_name = "FILE",
+        value_parser = path_parser(),
         env = "QUIPU_KEY",
         hide_env_values = true
     )]
@@ -133,7 +136,8 @@ impl Command {
 pub(crate) fn parse() -> Result<(Cli, Output), ExitCode> {
     let words: Vec<OsString> = std::env::args_os().collect();
     let error = match Cli::try_parse_from(&words) {
-        Ok(cli) => {
+        Ok(mut cli) => {
+            cli.global.network = cli.global.network.filter(|path| !path.as_os_str().is_empty());
             let output = Output::new(cli.global.output);
             return Ok((cli, output));
         }
@@ -160,6 +164,11 @@ pub(crate) fn parse() -> Result<(Cli, Output), ExitCode> {
             Err(output.usage_exit())
         }
     }
+}
+
+/// Takes an empty path as well: an empty variable of the environment means the same as none.
+pub(crate) fn path_parser() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Whether JSON was asked for, on a command line that could not be read.

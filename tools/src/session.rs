@@ -39,7 +39,8 @@ impl Session {
     pub(crate) fn open(global: &Global, identity: &Identity) -> Result<Self, Failure> {
         let (genesis_file, default_key) = locate(global)?;
         let genesis = read_genesis(&genesis_file)?;
-        let key_file = identity.key.clone().or(default_key).ok_or_else(|| {
+        let given = identity.key.clone().filter(|path| !path.as_os_str().is_empty());
+        let key_file = given.or(default_key).ok_or_else(|| {
             Failure::usage("no key was given to speak with").hint("give a member's key file with --key or QUIPU_KEY")
         })?;
         let key = passphrase::open(&key_file)?;

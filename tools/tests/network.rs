@@ -283,6 +283,36 @@ fn unavailable(network: &Network) {
 }
 
 #[test]
+fn without_detach_the_nodes_stop_with_the_program() {
+    let network = Network {
+        dir: tempfile::tempdir().unwrap(),
+    };
+    let mut up = network
+        .command(&["network", "up", "--nodes", "1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut shown = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(up.stdout.take().unwrap()), &mut shown).unwrap();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(
+        (
+            text(&nodes(&shown)[0]["role"]),
+            nodes(&network.status())[0]["pid"].clone()
+        ),
+        ("leader".into(), nodes(&shown)[0]["pid"].clone())
+    );
+    let stop = std::process::Command::new("kill")
+        .args(["-INT", &up.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(stop.success());
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+    assert_eq!(text(&nodes(&network.status())[0]["role"]), "stopped");
+}
+
+#[test]
 fn an_import_survives_the_death_of_the_leader() {
     let network = Network::up();
     let (keys, repeats) = (400, 20);

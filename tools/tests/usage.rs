@@ -48,8 +48,15 @@ fn help_and_version_are_data() {
 #[test]
 fn what_is_missing_is_named_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
-    let said = quipu(dir.path(), &["get", "k"]).expect(2);
-    assert!(said.err.contains("--network or QUIPU_NETWORK"), "{}", said.err);
+    let told = quipu(dir.path(), &["get", "k"]).expect(2);
+    assert!(told.err.contains("--network or QUIPU_NETWORK"), "{}", told.err);
+    let empty = said(
+        command(dir.path(), &["get", "k"])
+            .env("QUIPU_NETWORK", "")
+            .env("QUIPU_KEY", ""),
+    )
+    .expect(2);
+    assert!(empty.err.contains("no network was given"), "{}", empty.err);
     let said = quipu(dir.path(), &["get", "k", "--network", "."]).expect(1);
     assert!(said.err.contains("quipu network up --dir"), "{}", said.err);
     let said = quipu_json(dir.path(), &["get", "k", "--network", "nowhere.toml"]).expect(1);

@@ -17,7 +17,7 @@ use super::records::{Format, Record, Records, wrong};
 use super::saved::{Reader, Writer};
 use super::sign::Signer;
 use super::submit::executed_before;
-use crate::cli::{Global, Identity};
+use crate::cli::{Global, Identity, path_parser};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
@@ -51,7 +51,7 @@ pub(crate) struct Import {
     #[arg(long, value_name = "TIME", value_parser = read_duration)]
     expires_in: Option<Duration>,
     /// The key file of a member (default for a development network: its client.key).
-    #[arg(long, value_name = "FILE", env = "QUIPU_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", value_parser = path_parser(), env = "QUIPU_KEY", hide_env_values = true)]
     identity: Option<PathBuf>,
 }
 
