@@ -20,9 +20,9 @@ pub const MAX_TIME_MS: u64 = 253_370_764_799_999;
 /// The `max_lifetime` that a new genesis gets: ten minutes. Every node remembers the ids of that long.
 pub const DEFAULT_MAX_LIFETIME_MS: u64 = 600_000;
 
-/// Whether a new genesis asks for commit certificates. Off as long as nodes do not make them: a network should not
-/// promise what it does not keep. Both values are valid and have fixed bytes, so turning this on changes no format.
-pub const DEFAULT_CERTIFICATES: bool = false;
+/// Whether a new genesis asks for commit certificates. On: a network without them can never change its membership, and
+/// so never switch them on. Nodes of this version do not sign them yet; the first that does serves existing networks.
+pub const DEFAULT_CERTIFICATES: bool = true;
 
 const _: () = assert!(DEFAULT_MAX_LIFETIME_MS >= *MAX_LIFETIME_RANGE_MS.start());
 const _: () = assert!(DEFAULT_MAX_LIFETIME_MS <= *MAX_LIFETIME_RANGE_MS.end());

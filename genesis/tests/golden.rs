@@ -10,8 +10,8 @@ use quipu_genesis::ceremony::require_complete;
 
 const FILE: &str = include_str!("golden/genesis.golden");
 const BYTES: &str = include_str!("golden/genesis.hex");
-const NETWORK: &str = "d58a32898b323db5978e7026d95a01f58829f0ed848822747fb6ad6c81359228";
-const BLOCK_0: &str = "faf88a8a7cb277783e382fa7b5505509cc88e750b6adbbc8e7dc51cbcbfa77f3";
+const NETWORK: &str = "c3405457031a84eaecdc418a2bfec15367fbb35063d67ea37793ff643547abf3";
+const BLOCK_0: &str = "1a2fb15ca9fda2c3af192570af8803d54c841c69c3a55194824d4a1a2d66728a";
 
 #[test]
 fn the_golden_file_is_still_the_same_network() {

@@ -231,7 +231,7 @@ fn deep_nesting_is_an_error() {
 fn other_value(field: &str, old: &str) -> String {
     match field {
         "max_lifetime" => "\"11min\"".to_owned(),
-        "certificates" => "true".to_owned(),
+        "certificates" => "false".to_owned(),
         "approvals" => "3".to_owned(),
         "slot" => "77".to_owned(),
         "time" => "\"2026-11-23T12:00:00.001Z\"".to_owned(),

@@ -1,7 +1,43 @@
 //! # quipu-node: a member of the network
 //!
-//! Read `replica.rs` first: it decides everything and performs nothing. `run.rs` performs everything and decides
-//! nothing.
+//! Orders, executes and keeps the chain together with its peers, and serves clients. Read [`replica`] first: it decides
+//! everything and performs nothing. [`run`] performs everything and decides nothing: it owns the clock, the threads'
+//! queues and the gate that holds a message until the write that it speaks of is durable.
+//!
+//! ## The way of a transaction
+//!
+//! One direction, each step one module, each queue bounded.
+//!
+//! | step | who | thread |
+//! | --- | --- | --- |
+//! | a call comes in on a client's stream | [`network`] (`service`), [`client_service`] | tokio |
+//! | size, network, known id, expiry, rights, signatures in a batch | [`admit::Admitter`] | admit |
+//! | waits here until its fate is known; forwarded to the leader | [`replica`] (`answer`) | replica |
+//! | waits for a block; cut when the log writer is idle; sealed | [`pool::Pool`], [`replica`] (`lead`) | replica |
+//! | appended, replicated, committed | `quipu_consensus::raft` | replica |
+//! | at a follower: chain rules, proposer, votes, senders | [`inspect::Inspector`] | inspect |
+//! | held until this node has executed what the block names | [`replica`] (`follow`) | replica |
+//! | one synced batch for all writes that wait | [`log_writer`] | log-writer |
+//! | executed: state, results, history, index, replay memory | [`executor`] | executor |
+//! | answered to whoever waits | [`replica`] (`answer`), [`run`] | replica |
+//!
+//! A linearizable read goes to the leader for a height ([`replica`], `read`) and is served by [`client_service`] from the
+//! store once this node has executed it. A peer that is behind gets old blocks through [`executor::fetch`].
+//!
+//! ## What holds
+//!
+//! - executed <= min(committed, own durable); own durable <= appended.
+//! - No message leaves before the write that it depends on is durable.
+//! - Only a `VerifiedTransaction` enters the pool, only a committed block is executed, only the executor writes state.
+//! - A block enters the engine only when every signature in it was verified and this node has itself found the
+//!   `executed` quadruple that it names, or the block repeats its parent's.
+//! - A failed write ends the process; nothing is deleted or repaired at start.
+//!
+//! ## What is absent on purpose
+//!
+//! No async in anything that decides; no lock held across a decision; no retry of a sync; no certificate authority; no
+//! 0-RTT and no session tickets. Membership changes, snapshots and commit certificates come later: their bytes are fixed,
+//! and `replica` reads the membership in force from the chain's tip wherever it matters.
 #![forbid(unsafe_code)]
 
 pub mod admit;

@@ -187,7 +187,7 @@ impl Replica {
         let tip = self.tip.header();
         let ahead = header.time.since(moment.wall) > MAX_TIME_AHEAD_MS;
         if ahead && header.term == append.term && header.time != tip.time {
-            tracing::warn!(height = %header.height, time = %header.time, "a block is too far ahead of this node's clock");
+            tracing::warn!(height = %header.height, time = %header.time, "a block is too far ahead of the clock");
             return Verdict::Early;
         }
         if parent == Some(header.executed) {
