@@ -139,6 +139,8 @@ pub enum Role {
 pub struct PeerStatus {
     /// Durable there, and equal to the leader's chain. Invariant: never beyond the peer's durable tip (I10).
     pub matched: Height,
+    /// The next height to send. Invariant: above `matched`.
+    pub next: Height,
     /// Answered within the last election timeout.
     pub active: bool,
     /// What it last said to have executed.

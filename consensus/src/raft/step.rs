@@ -90,6 +90,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         };
         let status = |peer: &Progress| PeerStatus {
             matched: peer.matched_height(),
+            next: peer.next,
             active: self.now.since(peer.heard) < self.settings.election_max_ms,
             executed: peer.executed,
         };

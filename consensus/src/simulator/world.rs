@@ -328,7 +328,10 @@ impl<P: Participant> World<P> {
         node.disk.ask(seq, write, sync);
         self.drain(slot);
         match self.nodes.get(&slot) {
-            Some(node) => self.oracle.after_write(slot, P::chain(&node.disk.view)),
+            Some(node) => {
+                let term = P::vote(&node.disk.view).term;
+                self.oracle.after_write(slot, term, P::chain(&node.disk.view))
+            }
             None => Ok(()),
         }
     }
@@ -411,7 +414,7 @@ impl<P: Participant> World<P> {
         let Some(node) = view(&self.nodes, slot) else {
             return Ok(());
         };
-        self.oracle.after_write(slot, node.durable)?;
+        self.oracle.after_write(slot, node.vote.term, node.durable)?;
         self.oracle.after_step(node, &|slot| view(&self.nodes, slot))
     }
 

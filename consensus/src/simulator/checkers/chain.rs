@@ -1,16 +1,16 @@
 //! I2 log matching by hash, I15 every chain holds together from block 0 on.
 
-use quipu_crypto::id::Slot;
+use quipu_crypto::id::{Slot, Term};
 
 use super::{Oracle, Verdict, violation};
 use crate::simulator::participant::Link;
 
 impl Oracle {
-    /// After every write: the blocks of `chain` that were not there before.
+    /// After every write: the blocks of `chain` that were not there before; `term` is the node's as that write left it.
     ///
     /// # Errors
     /// I2 or I15.
-    pub fn after_write(&mut self, slot: Slot, chain: &[Link]) -> Verdict {
+    pub fn after_write(&mut self, slot: Slot, term: Term, chain: &[Link]) -> Verdict {
         let seen = self.nodes.entry(slot).or_default();
         // Equal hash means equal prefix, so the walk down ends at the first block that was there before.
         let mut same = seen.chain.len().min(chain.len());
@@ -19,12 +19,13 @@ impl Oracle {
                 seen.chain.get(same.saturating_sub(1)),
                 chain.get(same.saturating_sub(1)),
             );
-            if old.copied() == new.map(|link| link.id) {
+            if old.map(|(id, _)| *id) == new.map(|link| link.id) {
                 break;
             }
             same = same.saturating_sub(1);
         }
-        seen.chain.truncate(same);
+        let gone = seen.chain.drain(same..).map(|(id, taken)| (id, taken, term));
+        seen.cut.extend(gone);
         let mut parent = same.checked_sub(1).and_then(|place| chain.get(place));
         for link in chain.iter().skip(same) {
             if let Some(parent) = parent {
@@ -41,7 +42,7 @@ impl Oracle {
             if first != link.id.hash {
                 return violation("I2", format!("{slot} holds {}, another has {first} there", link.id));
             }
-            seen.chain.push(link.id);
+            seen.chain.push((link.id, term));
             parent = Some(link);
         }
         Ok(())

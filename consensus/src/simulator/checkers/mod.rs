@@ -63,6 +63,10 @@ pub struct Oracle {
     requests: BTreeMap<u64, Height>,
     /// Every vote that left a node.
     votes: BTreeMap<(Slot, Term), Slot>,
+    /// The chain of the leader of each term, as it was at the last look: it only grows while the term lasts.
+    led: BTreeMap<Term, Vec<BlockId>>,
+    /// The greatest height that each node ever acknowledged in a term.
+    accepted: BTreeMap<(Slot, Term), Height>,
     /// Below which height no answer to a read may be.
     reads: BTreeMap<u64, Height>,
     nodes: BTreeMap<Slot, Seen>,
@@ -71,7 +75,10 @@ pub struct Oracle {
 /// What was last seen of a node.
 #[derive(Debug, Default)]
 struct Seen {
-    chain: Vec<BlockId>,
+    /// Each block, and the term that the node was in when it took it.
+    chain: Vec<(BlockId, Term)>,
+    /// Blocks that this process has cut: in which term it took each, and in which it cut it.
+    cut: Vec<(BlockId, Term, Term)>,
     commit: Height,
     vote: VoteRecord,
     leads: Option<Term>,
@@ -104,6 +111,7 @@ impl Oracle {
         let seen = self.nodes.entry(slot).or_default();
         seen.commit = Height::ZERO;
         seen.leads = None;
+        seen.cut.clear();
     }
 
     /// After every step of `node`.
@@ -116,6 +124,8 @@ impl Oracle {
         self.commit_within_chain(node, status)?;
         if status.role == Role::Leader {
             self.one_leader_a_term(node, status)?;
+            self.leads_with(node, status);
+            self.matched_is_acknowledged(node, status)?;
             Self::matched_is_durable(node, status, all)?;
         } else {
             self.nodes.entry(node.slot).or_default().leads = None;
