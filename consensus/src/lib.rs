@@ -44,7 +44,7 @@
 //!
 //! | step | where |
 //! | --- | --- |
-//! | the leader appends it, stages the write, sends it before the sync | `raft/replication.rs`: `propose`, `replicate` |
+//! | the leader appends it, stages the write, sends before the sync | `raft/replication.rs`: `propose`, `replicate` |
 //! | a follower compares the hash before it, cuts what differs, stages it | `raft/follower.rs`: `receive_append` |
 //! | the write is durable; the acknowledgement leaves | `raft/persistence.rs`: `complete`, `after_block` |
 //! | the leader counts durable copies, its own among them | `raft/replication.rs`: `try_commit`; `quorum.rs` |
@@ -54,8 +54,8 @@
 //!
 //! * [`engine`], [`input`], [`output`], [`message`], [`block`]: the interface, and nothing else.
 //! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello` handle one
-//!   thing each; `log`, `progress`, `membership`, `persistence`, `evidence` keep one thing each; [`raft::Rules`] has
-//!   every decision on which safety rests, so that a test can plant a bug by changing one.
+//!   thing each; `log`, `progress`, `membership`, `persistence`, `evidence`, `horizon` keep one thing each;
+//!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
 //! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.
 //! * `tests/scenarios/*.txt`: what must hold in each known bug of others, as transcripts; `tests/mutants.rs`: bugs that
@@ -68,8 +68,16 @@
 //! * No second log, no snapshot of its own: the store of the host is the log.
 //! * Changes of membership are followed where a leader sends them, joint ones included, but not proposed yet; commit
 //!   certificates (`sign_at`) and snapshots are seams.
-//! * No defence against a member that raises its term to the end of numbers: such an engine stands still, it does not
-//!   lie. Ordering tolerates crashes; lies are made visible ([`output::Evidence`]).
+//! * No agreement against liars. Ordering tolerates crashes; lies are made visible ([`output::Evidence`]), and the word of
+//!   one peer cannot take a term to the end of numbers (`raft/horizon.rs`). What a liar can still do, by messages that
+//!   any member may send:
+//!   - Force an election with each of them, for as long as it goes on.
+//!   - Move the others on by two leaps (2^32 terms each) while a node is away: that node hears them again when more
+//!     than half of the other voters answer it; in a network of three that takes the liar's answer too.
+//!   - Hold a node that starts in recovery, by a false memory of it. An impossible memory is void. A false block at a
+//!     height that the chain has holds the node until it has that height committed; one beyond, until a block of a
+//!     later term is committed, so a transfer of leadership frees it, where there is a quorum without it. The memory
+//!     of an honest peer must hold it just as fast, or an old copy of a disk could vote (D-10).
 #![forbid(unsafe_code)]
 #![warn(clippy::as_conversions)]
 

@@ -131,7 +131,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// What a peer remembers of this node.
     pub(super) fn welcome(&mut self, from: Slot, welcome: &Welcome) {
-        if welcome.start != self.start {
+        // A block is acknowledged in its own term or a later one, so a memory that says otherwise is none.
+        if welcome.start != self.start || welcome.remembered.accepted.term > welcome.remembered.vote {
             return;
         }
         let forgotten = self
@@ -144,6 +145,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         } else if let Some(recovery) = &mut self.recovery {
             recovery.heard.insert(from);
             recovery.forgotten.extend(forgotten);
+            if let Some((_, promise)) = forgotten {
+                self.spend(promise.vote);
+            }
             self.try_leave_recovery();
         }
     }
@@ -216,27 +220,38 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 .map(|promise| promise.vote)
                 .max()
                 .unwrap_or(Term::ZERO);
-            if spent > self.vote.term || (spent == self.vote.term && self.vote.voted_for.is_none()) {
-                // Its vote there may be given: it counts as given to itself, so nobody gets it a second time.
-                self.set_vote(VoteRecord {
-                    term: spent,
-                    voted_for: Some(own),
-                });
-            }
+            self.spend(spent);
             let due = self.now.plus(self.settings.election_max_ms);
             self.recovery = Some(Recovery { heard, forgotten, due });
             self.try_leave_recovery();
         }
     }
 
+    /// The vote of `term` may be given, and forgotten: it counts as given to itself, so nobody gets it a second time.
+    fn spend(&mut self, term: Term) {
+        if term > self.vote.term {
+            self.follow(term, None);
+        }
+        if term == self.vote.term && self.vote.voted_for.is_none() {
+            self.set_vote(VoteRecord {
+                term,
+                voted_for: Some(self.slot),
+            });
+        }
+    }
+
     /// Leaves recovery with a block committed in a later term than every forgotten one, or, once every other voter has
-    /// answered, with the forgotten blocks themselves.
+    /// answered, with the forgotten blocks themselves. What is committed up to the height of one is as good: a block
+    /// that is not among it was never final and never will be, and all that was acknowledged below it is there.
     pub(super) fn try_leave_recovery(&mut self) {
         let Some(recovery) = &self.recovery else { return };
         let forgotten = || recovery.forgotten.values().map(|promise| promise.accepted);
         let later = forgotten().all(|id| self.commit.term > id.term);
         let durable = self.writes.durable().height;
-        let held = forgotten().all(|id| id.height <= durable && self.log.contains(id) || id.height.get() == 0);
+        let held = forgotten().all(|id| {
+            let settled = id.height <= self.commit.height || self.log.contains(id);
+            id.height <= durable && settled
+        });
         let all = self
             .membership
             .other_voters(self.slot)

@@ -8,6 +8,7 @@ mod election;
 mod evidence;
 mod follower;
 mod hello;
+mod horizon;
 mod log;
 mod membership;
 mod persistence;

@@ -10,6 +10,7 @@ use quipu_crypto::id::{BlockId, Height, Incarnation, Slot, Term};
 
 use super::evidence::Suspects;
 use super::hello::{Greeting, Memory, Recovery};
+use super::horizon::Horizon;
 use super::log::{self, Log};
 use super::membership::Membership;
 use super::persistence::Writes;
@@ -53,6 +54,7 @@ pub struct Raft<B, R> {
     /// A leader that is treated as failed for a term.
     pub(super) distrusted: Option<(Term, Slot)>,
     pub(super) suspects: Suspects,
+    pub(super) horizon: Horizon,
     pub(super) may_campaign: bool,
     /// When to campaign.
     pub(super) deadline: Tick,
@@ -173,6 +175,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             leader_heard: Tick(0),
             distrusted: None,
             suspects: Suspects::default(),
+            horizon: Horizon::default(),
             may_campaign: true,
             deadline: now,
             redraw: Redraw::No,

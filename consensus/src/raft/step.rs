@@ -125,6 +125,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
     }
 
     fn receive(&mut self, from: Slot, session: SessionId, message: Message<B>) {
+        if !self.hears(from, &message) {
+            return;
+        }
         match message {
             Message::Hello(hello) => return self.hello(from, session, &hello),
             Message::Welcome(welcome) => return self.welcome(from, &welcome),

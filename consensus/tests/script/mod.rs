@@ -11,12 +11,14 @@
 )]
 #![allow(dead_code, unreachable_pub)] // a test stops where it fails; each target uses its part
 
+mod arguments;
+mod forge;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_consensus::input::{PersistSeq, SessionId, Tick};
-use quipu_consensus::message::{Accepted, Append, Message, Report, TimeoutNow, VoteAnswer, VoteRequest, VoteSignature};
+use quipu_consensus::message::Message;
 use quipu_consensus::output::{LogOperation, VoteRecord};
 use quipu_consensus::raft::Rules;
 use quipu_consensus::simulator::block::SimulatedBlock;
@@ -26,6 +28,7 @@ use quipu_consensus::simulator::participant::{Effect, Event, Participant};
 use quipu_consensus::simulator::random::Random;
 use quipu_crypto::id::{Height, Slot, Term};
 
+use self::arguments::Arguments;
 use crate::network::{SETTINGS, voters};
 
 type Host<R> = EngineHost<R>;
@@ -98,8 +101,8 @@ pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
 }
 
 impl<R: Rules + Clone> Script<R> {
-    /// The commands. `N` and `M` are nodes, `N>M` a direction; a chain is the list of its blocks' terms (`1,1,2`; a
-    /// mark as in `2x` makes another block) or that of a node (`@N`).
+    /// The commands. `N` and `M` are nodes, `N>M` a direction; a chain is the list of its blocks' terms (`1,1,2`;
+    /// `2x` is another block of term 2, `2b` a block larger than every limit) or that of a node (`@N`).
     fn command(&mut self, words: &[&str]) -> Result<(), String> {
         let arguments = Arguments::new(&words[1..]);
         match words[0] {
@@ -139,8 +142,21 @@ impl<R: Rules + Clone> Script<R> {
             }
             "read" => self.event(arguments.slot(0), Event::Read(1)),
             "transfer" => self.event(arguments.slot(0), Event::Transfer),
-            // Messages made by hand: append, vote, pre-vote, voted, accepted, timeout-now.
-            "append" | "vote" | "pre-vote" | "voted" | "accepted" | "timeout-now" => self.forge(words[0], &arguments),
+            // report N seq=K: the host says that write K is done, whether it is or not.
+            "report" => {
+                let seq = PersistSeq(arguments.number("seq").unwrap());
+                self.event(arguments.slot(0), Event::Written(seq));
+            }
+            // tear N from=H: the disk of N, which is down, has lost height H and all above.
+            "tear" => {
+                let from = Height(arguments.number("from").unwrap());
+                let node = self.node(arguments.slot(0));
+                Host::<R>::apply(&mut node.disk.durable, &vec![LogOperation::Truncate { from }]);
+            }
+            // Messages made by hand: append, vote, pre-vote, voted, accepted, refused, welcome, timeout-now.
+            "append" | "vote" | "pre-vote" | "voted" | "accepted" | "refused" | "welcome" | "timeout-now" => {
+                self.forge(words[0], &arguments);
+            }
             "expect" => return self.expect(&arguments),
             other => return Err(format!("no such command: {other}")),
         }
@@ -182,9 +198,10 @@ impl<R: Rules + Clone> Script<R> {
         let mut chain = vec![Block::genesis()];
         for block in text.split(',').filter(|block| !block.is_empty()) {
             let mark = u64::from(block.ends_with('x'));
-            let term = Term(block.trim_end_matches('x').parse().unwrap());
+            let size = if block.ends_with('b') { 100_000 } else { 100 };
+            let term = Term(block.trim_end_matches(['x', 'b']).parse().unwrap());
             let parent = chain.last().unwrap().id;
-            chain.push(Block::child(parent, term, 100, 1_000_000 * mark));
+            chain.push(Block::child(parent, term, size, 1_000_000 * mark));
         }
         chain
     }
@@ -364,61 +381,8 @@ impl<R: Rules + Clone> Script<R> {
         Ok(())
     }
 
-    fn forge(&mut self, kind: &str, arguments: &Arguments<'_>) {
-        let (from, to) = arguments.way(0);
-        let term = Term(arguments.number("term").unwrap());
-        let chain = self.chain(arguments.value("chain").unwrap_or(""));
-        let at = |height: u64| chain[usize::try_from(height).unwrap()].id;
-        let last = chain.last().unwrap().id;
-        let round = arguments.number("round").unwrap_or(1);
-        let transfer = arguments.number("transfer").is_some();
-        let request = VoteRequest {
-            term,
-            round,
-            last,
-            membership: Height::ZERO,
-            transfer,
-        };
-        let message = match kind {
-            "append" => {
-                let first = arguments.number("from").unwrap_or(last.height.0);
-                let blocks = chain[usize::try_from(first).unwrap() + 1..].to_vec();
-                let commit = at(arguments.number("commit").unwrap_or(0));
-                Message::Append(Append {
-                    term,
-                    previous: at(first),
-                    blocks,
-                    commit,
-                    read_token: 0,
-                    sign_at: Height::ZERO,
-                })
-            }
-            "vote" => Message::RequestVote(request),
-            "pre-vote" => Message::PreVote(request),
-            "voted" => {
-                let signature = VoteSignature::default();
-                Message::VoteAnswer(VoteAnswer {
-                    term,
-                    round,
-                    granted: true,
-                    last,
-                    signature,
-                })
-            }
-            "accepted" => Message::Accepted(Accepted {
-                term,
-                upto: last,
-                executed: Report::default(),
-                read_token: 0,
-            }),
-            _ => Message::TimeoutNow(TimeoutNow { term, target: to }),
-        };
-        self.say(format!("{from}>{to} {}", show::message(&message)));
-        let session = self.sessions.get(&(to, from)).copied().unwrap_or_default();
-        self.event(to, Event::Receive(from, session, message));
-    }
-
-    /// expect N role=R term=T leader=M vote=M tip=H@T durable=H@T commit=H: each must be so; `vote` is that on disk.
+    /// expect N role=R term=T leader=M vote=M tip=H@T durable=H@T commit=H peer=M:H:K: each must be so; `vote`
+    /// is that on disk, `peer` what a leader knows of M: matched height and next.
     fn expect(&mut self, arguments: &Arguments<'_>) -> Result<(), String> {
         let node = &self.nodes[&arguments.slot(0)];
         let vote = Host::<R>::vote(&node.disk.durable);
@@ -439,6 +403,11 @@ impl<R: Rules + Clone> Script<R> {
                 "tip" => show::id(status.tip),
                 "durable" => show::id(status.durable),
                 "commit" => status.commit.height.to_string(),
+                "peer" => {
+                    let slot = Slot(wanted.split(':').next().unwrap().parse().unwrap());
+                    let peer = &status.peers[&slot];
+                    format!("{slot}:{}:{}", peer.matched, peer.next)
+                }
                 other => return Err(format!("nothing is called {other}")),
             };
             if found != *wanted {
@@ -446,49 +415,5 @@ impl<R: Rules + Clone> Script<R> {
             }
         }
         Ok(())
-    }
-}
-
-/// The words after a command: plain ones, and `name=value`.
-struct Arguments<'a> {
-    plain: Vec<&'a str>,
-    named: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> Arguments<'a> {
-    fn new(words: &[&'a str]) -> Self {
-        let named = words.iter().filter_map(|word| word.split_once('=')).collect();
-        Self {
-            plain: words.iter().copied().filter(|word| !word.contains('=')).collect(),
-            named,
-        }
-    }
-
-    fn slot(&self, place: usize) -> Slot {
-        Slot(self.plain[place].parse().unwrap())
-    }
-
-    fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.plain.iter().map(|word| Slot(word.parse().unwrap()))
-    }
-
-    fn way(&self, place: usize) -> (Slot, Slot) {
-        let (from, to) = self.plain[place].split_once('>').unwrap();
-        (Slot(from.parse().unwrap()), Slot(to.parse().unwrap()))
-    }
-
-    fn ways(&self) -> impl Iterator<Item = (Slot, Slot)> {
-        (0..self.plain.len()).map(|place| self.way(place))
-    }
-
-    fn value(&self, name: &str) -> Option<&'a str> {
-        self.named
-            .iter()
-            .find(|(each, _)| *each == name)
-            .map(|(_, value)| *value)
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.value(name).map(|value| value.parse().unwrap())
     }
 }

@@ -48,10 +48,11 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether a node that has moved on held `id` in `term`, be it that it cut it since, in one sync with the append. It
-    /// may still say so: its record of a later term is durable, so what it appended before that is too, or was too when
-    /// the cut overtook it (one queue, P10); and every vote that it gave after the append was weighed against a chain
-    /// that held the block (P8), so whoever was elected without it proves that no quorum held it in `term`.
+    /// Whether a node that has moved on held `id` in `term`, be it that it has cut it since, in one sync with the append.
+    ///
+    /// Then it may still say so: its record of a later term is durable, and so is or was all that it wrote before (one
+    /// queue, P10). Every vote after the append was weighed against a chain with the block in it (P8): whoever was
+    /// elected without the block proves that no quorum held it in `term`, so the answer can commit nothing that is cut.
     fn was_held(&self, slot: Slot, term: Term, id: BlockId) -> bool {
         let Some(seen) = self.nodes.get(&slot) else {
             return false;
