@@ -68,9 +68,9 @@
 //! * No second log, no snapshot of its own: the store of the host is the log.
 //! * Changes of membership are followed where a leader sends them, joint ones included, but not proposed yet; commit
 //!   certificates (`sign_at`) and snapshots are seams.
-//! * No agreement against liars. Ordering tolerates crashes; lies are made visible ([`output::Evidence`]), and the word of
-//!   one peer cannot take a term to the end of numbers (`raft/horizon.rs`). What a liar can still do, by messages that
-//!   any member may send:
+//! * No agreement against liars. Ordering tolerates crashes; lies are made visible ([`output::Evidence`]), and the word
+//!   of one peer cannot take a term to the end of numbers (`raft/horizon.rs`). What a liar can still do, by messages
+//!   that any member may send:
 //!   - Force an election with each of them, for as long as it goes on.
 //!   - Move the others on by two leaps (2^32 terms each) while a node is away: that node hears them again when more
 //!     than half of the other voters answer it; in a network of three that takes the liar's answer too.

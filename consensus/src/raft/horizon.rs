@@ -1,8 +1,8 @@
 //! Keeps which terms are heard at all: numbers of terms end, and no single peer may take a node there.
 //!
 //! Invariants: a term at most [`LEAP`] ahead of the own one is heard; one further ahead only where more than half of
-//! the other voters have named one as high. So what one peer says moves a term by a leap at most, each at the price of a
-//! synced write here: the end is some 2^32 such writes away. And whoever was away while the others moved far still
+//! the other voters have named one as high. So what one peer says moves a term by a leap at most, each at the price of
+//! a synced write here: the end is some 2^32 such writes away. And whoever was away while the others moved far still
 //! hears them, as soon as enough of them answer: a bound at a fixed number would stop elections once it was reached.
 //! Leaves what a term does once it is heard to the handlers of the messages.
 

@@ -48,7 +48,8 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether a node that has moved on held `id` in `term`, be it that it has cut it since, in one sync with the append.
+    /// Whether a node that has moved on held `id` in `term`, be it that it has cut it since, in one sync with the
+    /// append.
     ///
     /// Then it may still say so: its record of a later term is durable, and so is or was all that it wrote before (one
     /// queue, P10). Every vote after the append was weighed against a chain with the block in it (P8): whoever was
