@@ -139,11 +139,11 @@ mutants! {
         fn same_block(&self, held: BlockId, shown: BlockId) -> bool { held.height == shown.height }
     }
     /// C-1r: a new leader reads before it knows what is committed.
-    ReadsTooEarly, 2, "I18", "": {
+    ReadsTooEarly, 2, "I18", "c01r": {
         fn reads_at(&self, _committed: Term, _own: Term) -> bool { true }
     }
     /// C-2r: a deposed leader answers reads.
-    ReadsWithoutRound, 22, "I18", "": {
+    ReadsWithoutRound, 22, "I18", "c02r": {
         fn read_needs_round(&self) -> bool { false }
     }
 }
