@@ -29,7 +29,8 @@
 //! Choices where the design is silent: a name has the letters of a namespace; a key stands once in the whole file; a
 //! genesis needs an organisation and a voter, but neither members nor namespaces; slots count from 1; `approvals` is
 //! more than half of the organisations unless the file says otherwise; `certificates` is on in a new genesis, for
-//! without them a membership can never change. Nothing has a default when a file is read: all that enters the network id stands in it.
+//! without them a membership can never change. Nothing has a default when a file is read: all that enters the network
+//! id stands in it.
 #![forbid(unsafe_code)]
 
 mod block;

@@ -127,7 +127,8 @@ impl ClientService {
     }
 
     fn served(&self, read: impl FnOnce() -> Result<Answer, StoreError>) -> Answer {
-        read().unwrap_or_else(|error| {
+        // A read may wait for the disk; in place, so that the connections of this worker go on elsewhere meanwhile.
+        tokio::task::block_in_place(read).unwrap_or_else(|error| {
             tracing::error!(%error, "a read failed");
             Answer::Unavailable(Unavailable::Store(error.to_string()))
         })

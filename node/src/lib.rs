@@ -21,8 +21,8 @@
 //! | executed: state, results, history, index, replay memory | [`executor`] | executor |
 //! | answered to whoever waits | [`replica`] (`answer`), [`run`] | replica |
 //!
-//! A linearizable read goes to the leader for a height ([`replica`], `read`) and is served by [`client_service`] from the
-//! store once this node has executed it. A peer that is behind gets old blocks through [`executor::fetch`].
+//! A linearizable read goes to the leader for a height ([`replica`], `read`) and is served by [`client_service`] from
+//! the store once this node has executed it. A peer that is behind gets old blocks through [`executor::fetch`].
 //!
 //! ## What holds
 //!
@@ -36,8 +36,8 @@
 //! ## What is absent on purpose
 //!
 //! No async in anything that decides; no lock held across a decision; no retry of a sync; no certificate authority; no
-//! 0-RTT and no session tickets. Membership changes, snapshots and commit certificates come later: their bytes are fixed,
-//! and `replica` reads the membership in force from the chain's tip wherever it matters.
+//! 0-RTT and no session tickets. Membership changes, snapshots and commit certificates come later: their bytes are
+//! fixed, and `replica` reads the membership in force from the chain's tip wherever it matters.
 #![forbid(unsafe_code)]
 
 pub mod admit;

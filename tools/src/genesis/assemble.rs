@@ -36,9 +36,9 @@ pub(crate) struct New {
     /// How many organisations must sign a later change (default: more than half).
     #[arg(long, value_name = "N")]
     approvals: Option<u32>,
-    /// Voters sign commit certificates.
+    /// Voters sign no commit certificates; such a network can never change its membership.
     #[arg(long)]
-    certificates: bool,
+    without_certificates: bool,
     /// The time of block 0 in RFC 3339; now where it is left away.
     #[arg(long, value_name = "TIME")]
     time: Option<Timestamp>,
@@ -61,7 +61,7 @@ impl New {
             parameters.max_lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
         }
         parameters.approvals = self.approvals.unwrap_or(parameters.approvals);
-        parameters.certificates |= self.certificates;
+        parameters.certificates &= !self.without_certificates;
         let time = self.time.unwrap_or_else(Timestamp::now).as_millisecond();
         let time = u64::try_from(time).map_err(|_| Failure::usage("--time is before 1970"))?;
         let document = ceremony::assemble(&self.name, TimeMs(time), &files, namespaces, parameters);
