@@ -26,10 +26,19 @@ const INITIAL_RTT: Duration = Duration::from_millis(20);
 /// First congestion window, bytes; ten packets would make the first blocks wait.
 const INITIAL_WINDOW: u64 = 64 * 1024;
 /// Largest packet that is tried; found by probing, so a smaller path costs only the probes.
-const LARGEST_PACKET: u16 = 8_900;
+///
+/// quinn hands the system up to [`PACKETS_AT_ONCE`] packets in one segmented datagram. One that is longer than UDP
+/// carries is refused by the system, and quinn takes the refusal for a probe that was too large and drops it silently:
+/// with jumbo packets of 8,900 bytes a burst could black-hole a connection for seconds.
+const LARGEST_PACKET: u16 = 6_500;
+/// `MAX_TRANSMIT_SEGMENTS` of quinn 0.11.
+const PACKETS_AT_ONCE: u32 = 10;
+/// Longest payload of a UDP datagram over IPv4, bytes.
+const LONGEST_DATAGRAM: u32 = 65_507;
 /// Streams from a peer on one connection: control and log, or bulk.
 pub(crate) const PEER_STREAMS: u8 = 2;
 
+const _: () = assert!(PACKETS_AT_ONCE * (LARGEST_PACKET as u32) < LONGEST_DATAGRAM);
 const _: () = assert!(2 * STREAM_WINDOW < PEER_WINDOW);
 const _: () = assert!(2 * (STREAM_WINDOW as u64) < SEND_WINDOW);
 

@@ -134,3 +134,25 @@ async fn a_peer_that_takes_nothing_fills_bounded_queues_and_loses_no_order() {
     );
     two.frame(second).await;
 }
+
+/// A segmented datagram that is longer than UDP carries would be lost whole, again and again, until the session dies.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_large_frames_on_a_fresh_connection_arrives_both_ways() {
+    const BURST: u64 = 12;
+    for _ in 0..8 {
+        let (mut one, first, mut two, second) = pair().await;
+        for number in 0..BURST {
+            let big = encode_frame(&PeerFrame::Forward(vec![numbered(number, 600_000)]));
+            assert!(one.network.peers().send(Slot(2), first, Class::Log, big.clone()));
+            assert!(two.network.peers().send(Slot(1), second, Class::Log, big));
+        }
+        for (node, session) in [(&mut one, first), (&mut two, second)] {
+            for number in 0..BURST {
+                let PeerFrame::Forward(items) = node.frame(session).await else {
+                    panic!("another frame");
+                };
+                assert_eq!(items[0].as_slice().first_chunk(), Some(&number.to_be_bytes()));
+            }
+        }
+    }
+}
