@@ -105,3 +105,23 @@ fn a_linearizable_read_on_any_node_sees_what_was_acknowledged_before() {
         assert_eq!(cluster.value(node, "key").unwrap(), node.to_string().as_bytes());
     }
 }
+
+#[test]
+fn a_follower_that_lost_what_it_held_for_execution_is_brought_up_by_the_next_leader() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let (slow, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stall_execution(slow);
+    for n in 0..10 {
+        cluster.put(leader, &format!("key {n}"), "value");
+        cluster.run(20);
+    }
+    assert!(cluster.tip(slow) < cluster.tip(other), "the slow one holds blocks back");
+    // Its gate forgets what it held of the old leader; what it has looked at, it still knows.
+    cluster.kill(leader);
+    cluster.resume_execution(slow);
+    let waiting = cluster.put(other, "waiting", "2");
+    cluster.run(5_000);
+    assert_eq!(cluster.receipt(other, waiting).outcome, Outcome::Applied);
+    cluster.assert_converged();
+}

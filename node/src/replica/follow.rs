@@ -2,7 +2,8 @@
 //! until this node has executed what the next block names (design, section 3).
 //!
 //! Invariant: nothing that the engine takes names a quadruple that this node has not found itself or inherited from the
-//! block's parent. The engine still hears an empty contact, so the leader counts as alive meanwhile.
+//! block's parent. What is held follows on the engine's chain; the engine still hears an empty contact there, so the
+//! leader counts as alive meanwhile.
 
 use std::collections::VecDeque;
 
@@ -160,7 +161,8 @@ impl Replica {
         self.receive(moment, from, session, prefix, out);
         match stopped_by {
             Verdict::Pass | Verdict::Early => None,
-            Verdict::Wait => Some(Append {
+            // What cannot follow here yet would wait for ever, and everything that the leader sends behind it.
+            Verdict::Wait => (self.leader == Some(from) && self.has(last)).then(|| Append {
                 previous: last,
                 blocks: rest,
                 ..append
@@ -200,6 +202,12 @@ impl Replica {
             // Older than anything that a block above the commit can lawfully name.
             None => Verdict::Differs,
         }
+    }
+
+    /// Whether the engine's chain holds that block, as far as is at hand: what is committed every leader has.
+    fn has(&self, id: BlockId) -> bool {
+        let held = self.engine.block(id.height).map(ChainBlock::id);
+        id.height <= self.committed.height || self.tip.id() == id || held == Some(id)
     }
 
     /// The quadruple in the header of a block of this chain; none where it is not at hand (the rule then asks for an

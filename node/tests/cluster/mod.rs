@@ -7,7 +7,7 @@ use quipu_consensus::input::{Entropy, PersistSeq, SessionId, Tick};
 use quipu_crypto::id::{Height, Incarnation, Slot, TimeMs};
 use quipu_crypto::key::SecretKey;
 use quipu_genesis::{Genesis, NodeFile, development};
-use quipu_ledger::block::Header;
+use quipu_ledger::block::{Block, Header};
 use quipu_ledger::codec;
 use quipu_ledger::membership::Membership;
 use quipu_ledger::operation::{Namespace, Operation};
@@ -41,6 +41,8 @@ struct Running {
     executor: Executor,
     durable: Option<PersistSeq>,
     gated: VecDeque<(PersistSeq, Slot, SessionId, bytes::Bytes)>,
+    /// Blocks that wait for an executor that stands still.
+    stalled: Option<VecDeque<(Height, Option<Block>)>>,
 }
 
 struct Member {
@@ -162,6 +164,7 @@ impl Cluster {
             executor,
             durable: None,
             gated: VecDeque::new(),
+            stalled: None,
         });
         for other in 0..self.members.len() {
             if other != node && self.members[other].running.is_some() {
@@ -191,6 +194,23 @@ impl Cluster {
                 self.handle(other, Event::PeerDown { peer: slot, session });
             }
         }
+    }
+
+    /// The executor of a node stands still until [`Self::resume_execution`].
+    pub(crate) fn stall_execution(&mut self, node: usize) {
+        let running = self.members[node].running.as_mut().unwrap();
+        running.stalled = Some(VecDeque::new());
+    }
+
+    /// The executor of a node goes on with what waits for it.
+    pub(crate) fn resume_execution(&mut self, node: usize) {
+        let running = self.members[node].running.as_mut().unwrap();
+        let mut events = VecDeque::new();
+        for (height, block) in running.stalled.take().unwrap() {
+            self.perform(node, Action::Execute { height, block }, &mut events);
+        }
+        events.into_iter().for_each(|event| self.handle(node, event));
+        self.deliver();
     }
 
     /// Lets `ms` pass.
@@ -368,6 +388,10 @@ impl Cluster {
                 }
             },
             Action::Execute { height, block } => {
+                if let Some(stalled) = &mut running.stalled {
+                    stalled.push_back((height, block));
+                    return;
+                }
                 let block = block.unwrap_or_else(|| running.store.block(height).unwrap().unwrap());
                 let done = running.executor.execute(&block, self.genesis.membership()).unwrap();
                 events.push_back(Event::Executed(ExecutedBlock {
