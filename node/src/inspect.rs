@@ -52,8 +52,10 @@ pub struct Inspector {
     /// Checked blocks by hash, the youngest last in `order`.
     checked: HashMap<Hash, ChainBlock>,
     order: VecDeque<Hash>,
-    /// The end of the stored chain at the start: its block has no entry above.
+    /// The end of the committed chain at the start: its block has no entry above.
     beginning: Arc<ChainTip>,
+    /// The end of the chain here: whatever was looked at since, what follows on it can be judged.
+    end: Arc<ChainTip>,
 }
 
 impl Inspector {
@@ -71,13 +73,22 @@ impl Inspector {
             verified,
             checked: HashMap::new(),
             order: VecDeque::new(),
+            end: Arc::clone(&beginning),
             beginning,
         };
-        stored.for_each(|block| inspector.remember(block));
+        stored.for_each(|block| inspector.appended(block));
         inspector
     }
 
-    /// Takes note of a block that was made here: followers of another leader's chain may build on it.
+    /// The chain here ends with this block now; it may have been made here.
+    pub fn appended(&mut self, block: ChainBlock) {
+        if let Some(tip) = block.tip() {
+            self.end = Arc::clone(tip);
+        }
+        self.remember(block);
+    }
+
+    /// Takes note of a block that was found good: what comes may build on it.
     pub fn remember(&mut self, block: ChainBlock) {
         let hash = block.block().hash();
         if self.checked.insert(hash, block).is_none() {
@@ -153,8 +164,11 @@ impl Inspector {
     }
 
     fn tip(&self, hash: &Hash) -> Option<Arc<ChainTip>> {
-        if self.beginning.id().hash == *hash {
-            return Some(Arc::clone(&self.beginning));
+        if let Some(end) = [&self.end, &self.beginning]
+            .into_iter()
+            .find(|end| end.id().hash == *hash)
+        {
+            return Some(Arc::clone(end));
         }
         self.checked.get(hash).and_then(|block| block.tip().cloned())
     }

@@ -1,6 +1,6 @@
 //! Keeps the thread between the network and the replica: each frame of a peer is inspected in order and passed on.
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use crate::admit::{self, Admission};
@@ -10,17 +10,18 @@ use crate::network::PeerEvent;
 use crate::peer_protocol::PeerFrame;
 use crate::replica::Event;
 use crate::run::RunEvent;
+use crate::youngest::Youngest;
 
 /// Serves until the network or the replica is gone.
 pub fn run(
     mut inspector: Inspector,
     mut peers: mpsc::Receiver<PeerEvent>,
-    own_blocks: &Receiver<ChainBlock>,
+    appended: &Youngest<ChainBlock>,
     events: &Sender<RunEvent>,
     admissions: &Sender<Admission>,
 ) {
     while let Some(event) = peers.blocking_recv() {
-        own_blocks.try_iter().for_each(|block| inspector.remember(block));
+        appended.take().into_iter().for_each(|block| inspector.appended(block));
         let told = match event {
             PeerEvent::Up { slot, session } => Some(Event::PeerUp { peer: slot, session }),
             PeerEvent::Down { slot, session } => Some(Event::PeerDown { peer: slot, session }),

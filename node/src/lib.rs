@@ -61,3 +61,4 @@ pub mod run;
 pub mod start;
 pub mod status;
 pub mod verified;
+pub mod youngest;

@@ -28,6 +28,7 @@ use crate::log_writer::Write;
 use crate::network::Peers;
 use crate::replica::{Action, Event, Moment, Replica, Ticket};
 use crate::status::SharedStatus;
+use crate::youngest::Youngest;
 
 /// Something for the loop.
 #[derive(Debug)]
@@ -57,8 +58,8 @@ pub struct Hands {
     pub executor: Sender<Execution>,
     /// To the reader of old blocks.
     pub fetcher: Sender<Fetch>,
-    /// To the inspector: blocks made here.
-    pub own_blocks: Sender<ChainBlock>,
+    /// To the inspector: what the chain here ends with.
+    pub appended: Youngest<ChainBlock>,
     /// To the peers.
     pub peers: Peers,
     /// Index of executed transactions.
@@ -80,7 +81,6 @@ struct Gated {
 pub struct Runner {
     replica: Replica,
     hands: Hands,
-    slot: Slot,
     ticks: Ticks,
     gated: VecDeque<Gated>,
     /// Writes up to this one are durable.
@@ -105,11 +105,10 @@ const HANDOVER_MS: u64 = 1_500;
 impl Runner {
     /// A loop around `replica`.
     #[must_use]
-    pub fn new(slot: Slot, replica: Replica, ticks: Ticks, hands: Hands) -> Self {
+    pub fn new(replica: Replica, ticks: Ticks, hands: Hands) -> Self {
         Self {
             replica,
             hands,
-            slot,
             ticks,
             gated: VecDeque::new(),
             durable: None,
@@ -270,10 +269,7 @@ impl Runner {
     fn persist(&mut self, seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool) {
         for operation in &operations {
             if let LogOperation::Append(blocks) = operation {
-                let own = blocks
-                    .iter()
-                    .filter(|block| block.block().header().proposer == self.slot);
-                own.for_each(|block| self.hand_ref(|hands| hands.own_blocks.send(block.clone()).is_ok()));
+                blocks.iter().for_each(|block| self.hands.appended.push(block.clone()));
             }
         }
         self.hand(|hands| hands.log.send(Write { seq, operations, sync }).is_ok());
@@ -310,12 +306,6 @@ impl Runner {
     fn hand(&mut self, give: impl FnOnce(&Hands) -> bool) {
         if !give(&self.hands) {
             self.halt("a part of the node is gone".to_owned());
-        }
-    }
-
-    fn hand_ref(&self, give: impl FnOnce(&Hands) -> bool) {
-        if !give(&self.hands) {
-            tracing::warn!("the inspector is gone");
         }
     }
 

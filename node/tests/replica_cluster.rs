@@ -125,3 +125,22 @@ fn a_follower_that_lost_what_it_held_for_execution_is_brought_up_by_the_next_lea
     assert_eq!(cluster.receipt(other, waiting).outcome, Outcome::Applied);
     cluster.assert_converged();
 }
+
+#[test]
+fn a_follower_that_looked_at_more_blocks_than_it_remembers_still_knows_where_its_chain_ends() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let (slow, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stall_execution(slow);
+    for n in 0..10 {
+        cluster.put(leader, &format!("key {n}"), "value");
+        cluster.run(20);
+    }
+    cluster.crowd_inspector(slow);
+    cluster.kill(leader);
+    cluster.resume_execution(slow);
+    let waiting = cluster.put(other, "waiting", "2");
+    cluster.run(5_000);
+    assert_eq!(cluster.receipt(other, waiting).outcome, Outcome::Applied);
+    cluster.assert_converged();
+}

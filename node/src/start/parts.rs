@@ -20,12 +20,13 @@ use crate::client_protocol::{CloseCode, NodeStatus};
 use crate::client_service::ClientService;
 use crate::clock::Ticks;
 use crate::inspect::Inspector;
-use crate::limits::{ADMISSION_QUEUE, EVENT_QUEUE, PEER_QUEUE};
+use crate::limits::{ADMISSION_QUEUE, EVENT_QUEUE, PEER_QUEUE, REMEMBERED_BLOCKS};
 use crate::network::{Directory, Network, NetworkError, NetworkSettings, PeerAddress, PeerEvent, Peers};
 use crate::replica::Replica;
 use crate::run::{Hands, RunEvent, Runner};
 use crate::status::SharedStatus;
 use crate::verified::VerifiedMemory;
+use crate::youngest::Youngest;
 use crate::{executor, inspect_peers, log_writer};
 
 /// The running parts of a node.
@@ -63,15 +64,16 @@ impl Parts {
         tracing::info!(node = node.name, slot = %node.slot, listen = %network.local_addr(),
             network = %prepared.genesis.network_id(), tip = %restart.beginning.tip.id(), "the node starts");
 
-        let (own_blocks, own_queue) = crossbeam_channel::unbounded::<ChainBlock>();
+        let appended = Youngest::new(REMEMBERED_BLOCKS);
+        let to_inspector = appended.clone();
         let stored = restart.blocks.into_iter();
         let inspector = Inspector::new(node.slot, Arc::clone(&shared.verified), restart.base, stored);
         let inspected = events.clone();
         spawn("inspect", move || {
-            inspect_peers::run(inspector, peer_queue, &own_queue, &inspected, &admissions);
+            inspect_peers::run(inspector, peer_queue, &appended, &inspected, &admissions);
         });
-        let hands = shared.begin_workers(executor, &events, own_blocks, network.peers());
-        let runner = Runner::new(node.slot, Replica::new(restart.beginning), ticks, hands);
+        let hands = shared.begin_workers(executor, &events, to_inspector, network.peers());
+        let runner = Runner::new(Replica::new(restart.beginning), ticks, hands);
         let (ended, runner_ended) = oneshot::channel();
         spawn("replica", move || run_loop(runner, &run_queue, ended));
         Ok(Self {
@@ -165,7 +167,7 @@ impl Shared {
         self,
         executor: Executor,
         events: &Sender<RunEvent>,
-        own_blocks: Sender<ChainBlock>,
+        appended: Youngest<ChainBlock>,
         peers: Peers,
     ) -> Hands {
         let Self {
@@ -189,7 +191,7 @@ impl Shared {
             log,
             executor: executions,
             fetcher,
-            own_blocks,
+            appended,
             peers,
             store,
             status,

@@ -4,18 +4,21 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::input::{Entropy, PersistSeq, SessionId, Tick};
-use quipu_crypto::id::{Height, Incarnation, Slot, TimeMs};
+use quipu_consensus::output::LogOperation;
+use quipu_crypto::id::{Height, Incarnation, Slot, Term, TimeMs};
 use quipu_crypto::key::SecretKey;
 use quipu_genesis::{Genesis, NodeFile, development};
-use quipu_ledger::block::{Block, Header};
+use quipu_ledger::block::{Block, Body, Executed, Header, Items};
 use quipu_ledger::codec;
 use quipu_ledger::membership::Membership;
 use quipu_ledger::operation::{Namespace, Operation};
+use quipu_ledger::rules::{self, ChainTip};
 use quipu_ledger::store::{Executor, LogChange, Store};
 use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
 use quipu_node::chain_block::ChainBlock;
 use quipu_node::client_protocol::Receipt;
 use quipu_node::inspect::Inspector;
+use quipu_node::limits::REMEMBERED_BLOCKS;
 use quipu_node::log_writer;
 use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
 use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
@@ -213,6 +216,23 @@ impl Cluster {
         self.deliver();
     }
 
+    /// A node looks at more blocks than it remembers, none of them on its chain.
+    pub(crate) fn crowd_inspector(&mut self, node: usize) {
+        let genesis = ChainTip::genesis(&self.genesis.block()).unwrap();
+        let slot = self.slot(node);
+        for n in 0..=REMEMBERED_BLOCKS as u64 {
+            let body = Body {
+                items: Items::Votes(Vec::new()),
+                certificate: None,
+            };
+            let header = genesis.next(Term(1), TimeMs(BEGIN_MS + n), slot, Executed::genesis(), &body);
+            let block = rules::seal(header, body, &self.members[node].key).unwrap();
+            let tip = Arc::new(genesis.extend(&block).unwrap());
+            let running = self.members[node].running.as_mut().unwrap();
+            running.inspector.remember(ChainBlock::new(block, tip));
+        }
+    }
+
     /// Lets `ms` pass.
     pub(crate) fn run(&mut self, ms: u64) {
         for _ in 0..ms / 10 {
@@ -356,6 +376,13 @@ impl Cluster {
         let running = member.running.as_mut().unwrap();
         match action {
             Action::Persist { seq, operations, sync } => {
+                for operation in &operations {
+                    if let LogOperation::Append(blocks) = operation {
+                        blocks
+                            .iter()
+                            .for_each(|block| running.inspector.appended(block.clone()));
+                    }
+                }
                 let changes: Vec<LogChange> = operations.into_iter().flat_map(log_writer::changes).collect();
                 running.store.write_log(&changes, sync).unwrap();
                 running.durable = Some(seq);
