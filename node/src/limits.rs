@@ -16,8 +16,10 @@ pub const POOL_LIMITS: PoolLimits = PoolLimits {
     transactions: 65_536,
     bytes: 64 * 1024 * 1024,
 };
-/// Most transactions of own clients that wait for their result.
+/// Most submissions of own clients that wait for their result.
 pub const WAITING_TRANSACTIONS: usize = 65_536;
+/// Most bytes of the transactions that they wait for.
+pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
 /// A transaction that waits for so long is sent to the leader again, ms.
 pub const FORWARD_AGAIN_MS: u64 = 1_000;
 /// Most bytes of transactions in one forwarded frame.

@@ -16,7 +16,7 @@ use quipu_ledger::transaction::VerifiedTransaction;
 
 use super::{Action, ExecutedBlock, Moment, Replica, Ticket, frame};
 use crate::client_protocol::{Receipt, Rejection};
-use crate::limits::{FORWARD_AGAIN_MS, FORWARD_FRAME_BYTES, RETRY_AFTER_MS, WAITING_TRANSACTIONS};
+use crate::limits::{FORWARD_AGAIN_MS, FORWARD_FRAME_BYTES, RETRY_AFTER_MS, WAITING_BYTES, WAITING_TRANSACTIONS};
 use crate::network;
 use crate::peer_protocol::{PeerFrame, TransactionBytes};
 use crate::pool::Added;
@@ -36,11 +36,50 @@ pub(super) struct Waiting {
     /// Those to be sent now.
     outbox: Vec<TransactionId>,
     swept: Tick,
+    /// Tickets of all. Invariant: at most `WAITING_TRANSACTIONS`, and at least one for each transaction.
+    tickets: usize,
+    /// Bytes of all. Invariant: at most `WAITING_BYTES`.
+    bytes: usize,
 }
 
 impl Waiting {
     pub(super) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// Whether another ticket, and so many bytes for it, may wait.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.tickets < WAITING_TRANSACTIONS && self.bytes.saturating_add(bytes) <= WAITING_BYTES
+    }
+
+    /// One more waits for a transaction that waits already; `false` where there is none.
+    fn join(&mut self, id: &TransactionId, ticket: Ticket) -> bool {
+        let Some(unsettled) = self.all.get_mut(id) else {
+            return false;
+        };
+        unsettled.tickets.push(ticket);
+        self.tickets = self.tickets.saturating_add(1);
+        true
+    }
+
+    fn begin(&mut self, transaction: VerifiedTransaction, ticket: Ticket, sent: Option<Tick>) {
+        self.tickets = self.tickets.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(transaction.bytes().len());
+        let tickets = vec![ticket];
+        let unsettled = Unsettled {
+            transaction,
+            tickets,
+            sent,
+        };
+        self.all.insert(unsettled.transaction.id(), unsettled);
+    }
+
+    /// Its fate is known.
+    fn settle(&mut self, id: &TransactionId) -> Option<Unsettled> {
+        let unsettled = self.all.remove(id)?;
+        self.tickets = self.tickets.saturating_sub(unsettled.tickets.len());
+        self.bytes = self.bytes.saturating_sub(unsettled.transaction.bytes().len());
+        Some(unsettled)
     }
 
     /// Lets everything be sent once more: the leader changed.
@@ -73,15 +112,16 @@ impl Replica {
         let busy = Rejection::Busy {
             retry_after_ms: RETRY_AFTER_MS,
         };
-        if let Some(unsettled) = self.waiting.all.get_mut(&id) {
-            unsettled.tickets.push(ticket);
-            return;
-        }
-        if self.waiting.all.len() >= WAITING_TRANSACTIONS {
+        let known = self.waiting.all.contains_key(&id);
+        let bytes = if known { 0 } else { transaction.bytes().len() };
+        if !self.waiting.has_room(bytes) {
             out.push(Action::Reject {
                 ticket,
                 rejection: busy,
             });
+            return;
+        }
+        if self.waiting.join(&id, ticket) {
             return;
         }
         let leads = self.role == Role::Leader;
@@ -93,14 +133,7 @@ impl Replica {
             return;
         }
         let sent = leads.then_some(now);
-        self.waiting.all.insert(
-            id,
-            Unsettled {
-                transaction,
-                tickets: vec![ticket],
-                sent,
-            },
-        );
+        self.waiting.begin(transaction, ticket, sent);
         if !leads {
             self.waiting.outbox.push(id);
         }
@@ -163,7 +196,7 @@ impl Replica {
             return;
         }
         for (position, result) in (0_u32..).zip(&block.results) {
-            let Some(unsettled) = self.waiting.all.remove(&result.id) else {
+            let Some(unsettled) = self.waiting.settle(&result.id) else {
                 continue;
             };
             for ticket in unsettled.tickets {
@@ -209,7 +242,7 @@ impl Replica {
             }
         }
         for id in expired {
-            let Some(unsettled) = self.waiting.all.remove(&id) else {
+            let Some(unsettled) = self.waiting.settle(&id) else {
                 continue;
             };
             let expires_at = unsettled.transaction.body().expires_at;
@@ -243,4 +276,48 @@ impl Replica {
 /// Whether what was sent then should have been heard of by now.
 fn is_silent(sent: Option<Tick>, now: Tick) -> bool {
     sent.is_none_or(|sent| now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_crypto::key::SecretKey;
+    use quipu_ledger::operation::{Namespace, Operation};
+    use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
+
+    use super::*;
+
+    fn transaction(nonce: u8, bytes: usize) -> VerifiedTransaction {
+        let key = SecretKey::from_seed([1; 32]);
+        let body = TransactionBody {
+            version: 1,
+            network: Default::default(),
+            sender: key.public(),
+            nonce: [nonce; 16],
+            expires_at: TimeMs(1),
+            operations: vec![Operation::Put {
+                namespace: Namespace::new("default").unwrap(),
+                key: vec![1],
+                value: vec![0; bytes],
+            }],
+            memo: Vec::new(),
+        };
+        SignedTransaction::sign(body, &key).unwrap().verify().unwrap()
+    }
+
+    #[test]
+    fn those_who_wait_are_bounded_in_bytes_and_in_number_also_for_one_transaction() {
+        let mut waiting = Waiting::default();
+        let large = transaction(1, 200_000);
+        let most = WAITING_BYTES / large.bytes().len();
+        waiting.begin(large.clone(), Ticket(0), None);
+        assert!(waiting.has_room(large.bytes().len() * (most - 1)));
+        assert!(!waiting.has_room(large.bytes().len() * most));
+        for ticket in 1..WAITING_TRANSACTIONS {
+            assert!(waiting.has_room(0) && waiting.join(&large.id(), Ticket(ticket as u64)));
+        }
+        assert!(!waiting.has_room(0), "no more tickets");
+        let settled = waiting.settle(&large.id()).unwrap();
+        assert_eq!(settled.tickets.len(), WAITING_TRANSACTIONS);
+        assert_eq!((waiting.tickets, waiting.bytes), (0, 0));
+    }
 }
