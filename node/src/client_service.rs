@@ -198,7 +198,7 @@ impl ClientService {
         limit: u32,
     ) -> Result<Answer, StoreError> {
         let view = self.store.view()?;
-        let page = view.history(namespace, key, after, page_entries(limit))?;
+        let page = view.history(namespace, key, after, page_entries(limit), MAX_PAGE_BYTES)?;
         let versions = page
             .items
             .into_iter()

@@ -228,7 +228,8 @@ impl ReadView<'_> {
         Ok(page)
     }
 
-    /// Who wrote a key and what, after the version `after`, oldest first: at most `limit`.
+    /// Who wrote a key and what, after the version `after`, oldest first: at most `limit`, and no more once
+    /// they hold `max_bytes`.
     ///
     /// # Errors
     /// Where a record or a block that wrote it is damaged.
@@ -238,6 +239,7 @@ impl ReadView<'_> {
         key: &[u8],
         after: Option<Version>,
         limit: usize,
+        max_bytes: usize,
     ) -> Result<Page<HistoryItem, Version>, StoreError> {
         let state_key = StateKey::new(namespace, key);
         let prefix = record::history_prefix(&state_key);
@@ -246,6 +248,7 @@ impl ReadView<'_> {
             items: Vec::new(),
             next: None,
         };
+        let mut bytes = 0_usize;
         let mut past = Past::new(self.store);
         let mut records = self.iterate(Family::History, bulk_read())?;
         records.seek(after.as_ref().unwrap_or(&prefix));
@@ -254,13 +257,15 @@ impl ReadView<'_> {
                 records.next();
                 continue;
             }
-            if page.items.len() >= limit {
+            if page.items.len() >= limit || bytes >= max_bytes {
                 page.next = page.items.last().map(|item: &HistoryItem| item.version);
                 return Ok(page);
             }
             let (_, version) = decoded(Family::History, key, record::decode_history_key(key))?;
             let record = decoded(Family::History, key, record::decode_history_record(value))?;
-            page.items.push(past.item(key, version, record)?);
+            let item = past.item(key, version, record)?;
+            bytes = bytes.saturating_add(item.value.as_ref().map_or(0, Vec::len));
+            page.items.push(item);
             records.next();
         }
         records.status()?;

@@ -45,7 +45,7 @@ fn assert_reads(store: &Store, model: &Model) {
         let mut written = Vec::new();
         let mut after = None;
         loop {
-            let page = view.history(&namespace, &key, after, 2).unwrap();
+            let page = view.history(&namespace, &key, after, 2, usize::MAX).unwrap();
             written.extend(page.items.into_iter().map(|item| {
                 assert_eq!(item.deleted, item.value.is_none());
                 (item.version, item.id, item.value)

@@ -109,7 +109,7 @@ fn a_view_stands_still_and_says_where() {
             (value.as_slice(), Height(height))
         );
         assert_eq!(
-            view.history(&name, b"key", None, 9).unwrap().items.len(),
+            view.history(&name, b"key", None, 9, usize::MAX).unwrap().items.len(),
             usize::try_from(height - 1).unwrap()
         );
     }
@@ -136,7 +136,7 @@ fn a_key_written_twice_in_a_transaction_has_one_version() {
         ],
     );
     let view = store.view().unwrap();
-    let history = view.history(&namespace("default"), b"k", None, 9).unwrap();
+    let history = view.history(&namespace("default"), b"k", None, 9, usize::MAX).unwrap();
     let found: Vec<_> = history
         .items
         .iter()
@@ -151,4 +151,22 @@ fn a_key_written_twice_in_a_transaction_has_one_version() {
     assert_eq!(at(2).unwrap().value, b"2");
     assert_eq!(at(3), None);
     assert_eq!(at(99).unwrap().value, b"4");
+}
+
+#[test]
+fn a_page_of_history_ends_when_it_holds_enough_bytes_and_the_next_one_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = executed(
+        dir.path(),
+        vec![
+            vec![put("default", "k", "1111")],
+            vec![put("default", "k", "2222")],
+            vec![put("default", "k", "3333")],
+        ],
+    );
+    let view = store.view().unwrap();
+    let page = view.history(&namespace("default"), b"k", None, 9, 5).unwrap();
+    assert_eq!(page.items.len(), 2);
+    let page = view.history(&namespace("default"), b"k", page.next, 9, 5).unwrap();
+    assert_eq!((page.items.len(), page.next), (1, None));
 }
