@@ -15,7 +15,7 @@ use quipu_ledger::operation::{Namespace, Version};
 use quipu_ledger::store::{ReadView, Store, StoreError};
 use tokio::sync::oneshot;
 
-use crate::admit::{self, Admission};
+use crate::admit::{self, Door};
 use crate::client_protocol::{
     Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, Unavailable, VersionEntry,
 };
@@ -37,7 +37,7 @@ pub struct ClientService {
     /// The executed state.
     pub store: Store,
     /// To admission.
-    pub admissions: Sender<Admission>,
+    pub door: Door,
     /// To the run loop.
     pub events: Sender<RunEvent>,
     /// What is known of the replica.
@@ -54,7 +54,7 @@ impl ClientService {
     async fn answer(&self, call: Call) -> Answer {
         match call {
             Call::Submit { transaction } => self.submit(transaction).await,
-            Call::Lookup { id, expires_at } => self.served(|| self.lookup(id, expires_at)),
+            Call::Lookup { id, expires_at } => self.find(id, expires_at).await,
             Call::Get {
                 namespace,
                 key,
@@ -102,11 +102,23 @@ impl ClientService {
 
     async fn submit(&self, transaction: Vec<u8>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        admit::offer(&self.admissions, transaction, Some(answer));
+        self.door.offer(transaction, Some(answer));
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Answer::Unavailable(Unavailable::Stopping),
             Err(_) => Answer::Pending,
+        }
+    }
+
+    /// What is found, or can never come, is certain here and now. That it is not there is said only of a state that has
+    /// everything that was committed when the call came in: a node that restarts has yet to execute again.
+    async fn find(&self, id: TransactionId, expires_at: Option<TimeMs>) -> Answer {
+        match self.served(|| self.lookup(id, expires_at)) {
+            Answer::Possible { .. } | Answer::NotFound { .. } => match self.confirm(Consistency::Linearizable).await {
+                Ok(()) => self.served(|| self.lookup(id, expires_at)),
+                Err(unavailable) => Answer::Unavailable(unavailable),
+            },
+            certain => certain,
         }
     }
 

@@ -3,7 +3,7 @@
 use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
-use crate::admit::{self, Admission};
+use crate::admit::Door;
 use crate::chain_block::ChainBlock;
 use crate::inspect::Inspector;
 use crate::network::PeerEvent;
@@ -18,7 +18,7 @@ pub fn run(
     mut peers: mpsc::Receiver<PeerEvent>,
     appended: &Youngest<ChainBlock>,
     events: &Sender<RunEvent>,
-    admissions: &Sender<Admission>,
+    door: &Door,
 ) {
     while let Some(event) = peers.blocking_recv() {
         appended.take().into_iter().for_each(|block| inspector.appended(block));
@@ -35,7 +35,7 @@ pub fn run(
                 },
                 PeerFrame::Forward(transactions) => {
                     for bytes in transactions {
-                        admit::offer(admissions, bytes.into_vec(), None);
+                        door.offer(bytes.into_vec(), None);
                     }
                     None
                 }

@@ -43,6 +43,8 @@ pub const UNCOMMITTED_BLOCKS: u64 = 4;
 
 /// Admissions that wait for the verifier.
 pub const ADMISSION_QUEUE: usize = 16_384;
+/// Most bytes of them.
+pub const ADMISSION_BYTES: usize = 64 * 1024 * 1024;
 /// Most transactions verified in one batch.
 pub const ADMISSION_BATCH: usize = 512;
 /// Frames of peers that wait for the inspector.

@@ -339,7 +339,8 @@ impl Replica {
             Output::ReadReady { ticket, height } => self.read_ready(ticket, Some(height), out),
             Output::ReadLost { ticket } => self.read_ready(ticket, None, out),
             Output::Role(change) => self.role_changed(moment, change, out),
-            Output::Truncated { from } => self.leading.truncated(from),
+            // Noted with the write that truncates, before what that write appends.
+            Output::Truncated { .. } => {}
             Output::Evidence(evidence) => out.push(Action::Evidence(evidence)),
             Output::Halt(halt) => out.push(Action::Halt(halt.to_string())),
         }
@@ -350,6 +351,7 @@ impl Replica {
         for operation in operations {
             match operation {
                 LogOperation::Truncate { from } => {
+                    self.leading.truncated(*from);
                     let below = from.previous().unwrap_or_default();
                     if let Some(tip) = self.engine.block(below).and_then(ChainBlock::tip) {
                         self.tip = Arc::clone(tip);

@@ -15,8 +15,8 @@ mod processes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use processes::{Processes, put};
 use quipu_crypto::id::{NetworkId, TransactionId};
@@ -42,7 +42,7 @@ struct Seen {
 fn nothing_acknowledged_is_lost_or_doubled_when_nodes_are_killed_at_random() {
     let rounds: u32 = std::env::var("QUIPU_CHAOS_ROUNDS")
         .ok()
-        .map_or(6, |text| text.parse().unwrap());
+        .map_or(8, |text| text.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -74,16 +74,22 @@ fn nothing_acknowledged_is_lost_or_doubled_when_nodes_are_killed_at_random() {
 
 async fn load_and_kill(network: &mut Processes, client: &Client, rounds: u32) -> Vec<Seen> {
     let stop = Arc::new(AtomicBool::new(false));
+    let progress = Arc::new(AtomicU64::new(0));
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
-            let (client, stop, key) = (client.clone(), Arc::clone(&stop), network.client_key.clone());
-            tokio::spawn(work(worker, client, key, network.genesis.network_id(), stop))
+            let (client, key) = (client.clone(), network.client_key.clone());
+            let (stop, progress) = (Arc::clone(&stop), Arc::clone(&progress));
+            tokio::spawn(work(worker, client, key, network.genesis.network_id(), stop, progress))
         })
         .collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    for _ in 0..rounds {
+    for round in 0..rounds {
         let node = usize::from(random_byte()) % network.count();
         network.kill(node);
+        if round % 4 == 3 {
+            // Stays away: the others must go on without it, whoever it was.
+            wait_for_more(&progress).await;
+        }
         tokio::time::sleep(Duration::from_millis(100 + 4 * u64::from(random_byte()))).await;
         network.launch(node);
         tokio::time::sleep(Duration::from_millis(200 + 4 * u64::from(random_byte()))).await;
@@ -97,7 +103,27 @@ async fn load_and_kill(network: &mut Processes, client: &Client, rounds: u32) ->
     seen
 }
 
-async fn work(worker: usize, client: Client, key: SecretKey, network: NetworkId, stop: Arc<AtomicBool>) -> Seen {
+/// Waits until two nodes alone have committed a good number more.
+async fn wait_for_more(progress: &AtomicU64) {
+    let begin = Instant::now();
+    let wanted = progress.load(Ordering::Relaxed) + 200;
+    while progress.load(Ordering::Relaxed) < wanted {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "two of three nodes do not go on"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn work(
+    worker: usize,
+    client: Client,
+    key: SecretKey,
+    network: NetworkId,
+    stop: Arc<AtomicBool>,
+    progress: Arc<AtomicU64>,
+) -> Seen {
     let mut seen = Seen::default();
     let mut number = 0_u64;
     while !stop.load(Ordering::Relaxed) {
@@ -108,6 +134,7 @@ async fn work(worker: usize, client: Client, key: SecretKey, network: NetworkId,
                 assert_eq!(receipt.outcome, Outcome::Applied);
                 assert_eq!(receipt.id, transaction.id());
                 seen.acknowledged.push(receipt);
+                progress.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Answer::Rejected(rejection)) => panic!("rejected: {rejection}"),
             _ => seen.unresolved.push(transaction),

@@ -182,6 +182,38 @@ fn a_transaction_that_was_never_sent_is_known_to_be_impossible_after_its_expiry_
 }
 
 #[test]
+fn what_was_executed_is_never_called_possible_by_a_node_that_has_yet_to_execute_it_again() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let mut network = Processes::start(1);
+    let transaction = put(&network.client_key, network.genesis.network_id(), "key", "value");
+    let first = runtime.block_on(async {
+        let client = network.client();
+        let answer = client.submit(&transaction, DEADLINE).await.unwrap();
+        client.close().await;
+        answer
+    });
+    // What is derived was not flushed: the next start executes the chain again.
+    network.kill(0);
+    network.launch(0);
+    let again = runtime.block_on(async {
+        let client = network.client();
+        let expires_at = Some(transaction.body().expires_at);
+        let lookup = Call::Lookup {
+            id: transaction.id(),
+            expires_at,
+        };
+        let answer = client.call(lookup, DEADLINE).await.unwrap();
+        client.close().await;
+        answer
+    });
+    assert_eq!(first, again);
+}
+
+#[test]
 fn a_second_start_on_a_directory_is_refused_and_a_stop_is_graceful() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -17,8 +17,9 @@ pub(super) struct Agreement {
     own: BTreeMap<Height, Executed>,
     /// Up to where each peer is known to agree.
     agreed: BTreeMap<Slot, Height>,
-    /// Reports about heights that this node has not executed yet.
-    ahead: BTreeMap<Slot, Report>,
+    /// Reports about heights that this node has not executed yet: of each peer the oldest and the newest. The oldest
+    /// falls due soon, also where the peer stays ahead for ever.
+    ahead: BTreeMap<Slot, (Report, Report)>,
     /// Peers that found another quadruple.
     differing: BTreeSet<Slot>,
 }
@@ -47,15 +48,19 @@ impl Agreement {
     /// This node executed one more block.
     pub(super) fn executed_here(&mut self, executed: Executed) {
         self.own.insert(executed.height, executed);
-        let due: Vec<(Slot, Report)> = self
+        let is_due = |report: &Report| report.height <= executed.height;
+        let due: Vec<(Slot, Report, Report)> = self
             .ahead
             .iter()
-            .filter(|(_, report)| report.height <= executed.height)
-            .map(|(slot, report)| (*slot, *report))
+            .filter(|(_, (oldest, _))| is_due(oldest))
+            .map(|(slot, (oldest, newest))| (*slot, *oldest, *newest))
             .collect();
-        for (slot, report) in due {
+        for (slot, oldest, newest) in due {
             self.ahead.remove(&slot);
-            self.reported(slot, report);
+            self.reported(slot, oldest);
+            if newest != oldest {
+                self.reported(slot, newest);
+            }
         }
     }
 
@@ -68,7 +73,8 @@ impl Agreement {
     /// A peer said what it has executed.
     pub(super) fn reported(&mut self, slot: Slot, report: Report) {
         if report.height > self.executed() {
-            self.ahead.insert(slot, report);
+            let (_, newest) = self.ahead.entry(slot).or_insert((report, report));
+            *newest = report;
             return;
         }
         match self.own.get(&report.height) {
@@ -168,6 +174,17 @@ mod tests {
         assert_eq!(agreement.named(Slot(1), &three_voters()).unwrap().height, Height(0));
         agreement.executed_here(quadruple(4, 0));
         assert_eq!(agreement.named(Slot(1), &three_voters()).unwrap().height, Height(4));
+    }
+
+    #[test]
+    fn a_peer_that_stays_ahead_is_counted_as_this_node_follows() {
+        let mut agreement = executed_to(2);
+        for height in 3..20 {
+            agreement.reported(Slot(2), report(height + 2, 0));
+            agreement.executed_here(quadruple(height, 0));
+        }
+        let named = agreement.named(Slot(1), &three_voters()).unwrap().height;
+        assert!(named >= Height(15), "only {named} is named");
     }
 
     #[test]

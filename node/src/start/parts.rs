@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use quipu_consensus::engine::Role;
@@ -14,13 +15,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::restore::Restart;
 use super::{Prepared, StartError};
-use crate::admit::{Admission, Admitter};
+use crate::admit::{Admitter, Door};
 use crate::chain_block::ChainBlock;
 use crate::client_protocol::{CloseCode, NodeStatus};
 use crate::client_service::ClientService;
 use crate::clock::Ticks;
 use crate::inspect::Inspector;
-use crate::limits::{ADMISSION_QUEUE, EVENT_QUEUE, PEER_QUEUE, REMEMBERED_BLOCKS};
+use crate::limits::{EVENT_QUEUE, PEER_QUEUE, REMEMBERED_BLOCKS};
 use crate::network::{Directory, Network, NetworkError, NetworkSettings, PeerAddress, PeerEvent, Peers};
 use crate::replica::Replica;
 use crate::run::{Hands, RunEvent, Runner};
@@ -57,10 +58,10 @@ impl Parts {
             store,
         };
         let (events, run_queue) = crossbeam_channel::bounded(EVENT_QUEUE);
-        let admissions = shared.begin_admission(&events);
+        let door = shared.begin_admission(&events);
         let (peer_events, peer_queue) = mpsc::channel(PEER_QUEUE);
         let (directory, watched) = watch::channel(Arc::new(directory(&shared.membership, node)));
-        let network = shared.listen(prepared, watched, peer_events, &admissions, &events)?;
+        let network = shared.listen(prepared, watched, peer_events, &door, &events)?;
         tracing::info!(node = node.name, slot = %node.slot, listen = %network.local_addr(),
             network = %prepared.genesis.network_id(), tip = %restart.beginning.tip.id(), "the node starts");
 
@@ -69,8 +70,8 @@ impl Parts {
         let stored = restart.blocks.into_iter();
         let inspector = Inspector::new(node.slot, Arc::clone(&shared.verified), restart.base, stored);
         let inspected = events.clone();
-        spawn("inspect", move || {
-            inspect_peers::run(inspector, peer_queue, &appended, &inspected, &admissions);
+        spawn_part("inspect", &events, move || {
+            inspect_peers::run(inspector, peer_queue, &appended, &inspected, &door);
         });
         let hands = shared.begin_workers(executor, &events, to_inspector, network.peers());
         let runner = Runner::new(Replica::new(restart.beginning), ticks, hands);
@@ -126,8 +127,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn begin_admission(&self, events: &Sender<RunEvent>) -> Sender<Admission> {
-        let (admissions, queue) = crossbeam_channel::bounded(ADMISSION_QUEUE);
+    fn begin_admission(&self, events: &Sender<RunEvent>) -> Door {
+        let (door, queue) = Door::new();
         let admitter = Admitter {
             store: self.store.clone(),
             membership: Arc::clone(&self.membership),
@@ -135,8 +136,8 @@ impl Shared {
             verified: Arc::clone(&self.verified),
             events: events.clone(),
         };
-        spawn("admit", move || admitter.run(&queue));
-        admissions
+        spawn_part("admit", events, move || admitter.run(&queue));
+        door
     }
 
     fn listen(
@@ -144,12 +145,12 @@ impl Shared {
         prepared: &Prepared,
         directory: watch::Receiver<Arc<Directory>>,
         peer_events: mpsc::Sender<PeerEvent>,
-        admissions: &Sender<Admission>,
+        door: &Door,
         events: &Sender<RunEvent>,
     ) -> Result<Network, NetworkError> {
         let service = ClientService {
             store: self.store.clone(),
-            admissions: admissions.clone(),
+            door: door.clone(),
             events: events.clone(),
             status: Arc::clone(&self.status),
         };
@@ -180,13 +181,17 @@ impl Shared {
         let (executions, execution_queue) = crossbeam_channel::unbounded();
         let (fetcher, fetch_queue) = crossbeam_channel::unbounded();
         let (written, wrote) = (store.clone(), events.clone());
-        spawn("log-writer", move || log_writer::run(&written, &log_queue, &wrote));
+        spawn_part("log-writer", events, move || {
+            log_writer::run(&written, &log_queue, &wrote);
+        });
         let (stored, executed, shown) = (store.clone(), events.clone(), Arc::clone(&status));
-        spawn("executor", move || {
+        spawn_part("executor", events, move || {
             executor::run(executor, &stored, &membership, &execution_queue, &executed, &shown);
         });
         let (fetched, found) = (store.clone(), events.clone());
-        spawn("fetcher", move || executor::fetch(&fetched, &fetch_queue, &found));
+        spawn_part("fetcher", events, move || {
+            executor::fetch(&fetched, &fetch_queue, &found);
+        });
         Hands {
             log,
             executor: executions,
@@ -197,6 +202,31 @@ impl Shared {
             status,
         }
     }
+}
+
+/// Tells the loop that a thread is gone: one that ends, or panics, while the loop runs breaks the node.
+struct EndOf {
+    name: &'static str,
+    events: Sender<RunEvent>,
+}
+
+impl Drop for EndOf {
+    fn drop(&mut self) {
+        let broken = RunEvent::Broken(format!("the thread '{}' has ended; see the log", self.name));
+        let _loop_is_gone = self.events.send_timeout(broken, Duration::from_secs(1));
+    }
+}
+
+/// Begins a thread that the loop cannot do without.
+fn spawn_part(name: &'static str, events: &Sender<RunEvent>, work: impl FnOnce() + Send + 'static) {
+    let end = EndOf {
+        name,
+        events: events.clone(),
+    };
+    spawn(name, move || {
+        let _told_at_the_end = end;
+        work();
+    });
 }
 
 /// Begins a thread of the node.
