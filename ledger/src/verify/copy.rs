@@ -102,8 +102,15 @@ impl Copy {
             Ok(db) => return Ok(Self { db, damage: None }),
             Err(error) => error.into_string(),
         };
+        // Only what tables and logs contain may be ignored. Without the files that say which ones belong together, what
+        // opens is some other state of the database, or nothing.
+        if !is_about_contents(&error) {
+            return Err(unreadable(&error));
+        }
         // Damaged files are left out until they are read, a damaged log ends where it can be read no further.
         let mut tolerant = options(scratch);
+        // Must stay on: a read-only open that is to forget the logs that MANIFEST names dereferences null.
+        tolerant.set_track_and_verify_wals_in_manifest(true);
         tolerant.set_paranoid_checks(false);
         tolerant.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
         match DB::open_cf_for_read_only(&tolerant, dir, &found, false) {
@@ -192,6 +199,19 @@ impl Cursor<'_> {
             self.iterator.next();
         }
     }
+}
+
+/// Whether an error of opening is about what a table or a log contains, and not about the files that name them.
+fn is_about_contents(error: &str) -> bool {
+    let of_the_whole = [
+        "MANIFEST",
+        "CURRENT",
+        "VersionEdit",
+        "Missing WAL",
+        "Size mismatch: WAL",
+        "WAL number",
+    ];
+    !of_the_whole.iter().any(|word| error.contains(word))
 }
 
 fn known(name: &str) -> bool {
