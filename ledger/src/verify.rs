@@ -280,7 +280,7 @@ impl Audit<'_> {
     /// The copy's last block is the tip, and `height` the one above it.
     fn end(&mut self, blocks: &Blocks<'_>, height: Height) {
         let tip = self.tip.id().height;
-        if let Some(text) = self.copy.damage.as_ref() {
+        if let Some(text) = self.copy.damage_of_log() {
             let detail = format!("the copy ends before it, and the database is damaged: {text}");
             self.chain.push(Kind::DamagedDatabase.at_height(height, detail));
         }

@@ -399,6 +399,89 @@ fn no_file_that_is_cut_short_ends_the_process() {
     }
 }
 
+#[test]
+fn a_store_without_its_current_file_is_damaged() {
+    let node = tempfile::tempdir().unwrap();
+    let data = node.path().join("data");
+    std::fs::rename(copy_of(original().0.path()).keep(), &data).unwrap();
+    std::fs::remove_file(data.join("CURRENT")).unwrap();
+    for place in [node.path(), &data] {
+        let report = verify_at(place, VerifyOptions::default()).unwrap();
+        let first = &report.findings[0];
+        assert_eq!((first.kind, &first.place), ("damaged_database", &Place::Copy));
+        assert!(first.detail.contains("there is no file CURRENT in "), "{first}");
+    }
+    // All that is left of a node's data.
+    let data = tempfile::tempdir().unwrap();
+    std::fs::write(data.path().join("incarnation.toml"), "").unwrap();
+    let report = verify_at(data.path(), VerifyOptions::default()).unwrap();
+    assert_eq!(report.findings[0].kind, "damaged_database");
+}
+
+#[test]
+fn a_damaged_table_of_the_state_says_nothing_about_the_end_of_the_chain() {
+    let chain = |report: &verify::Report| {
+        report
+            .findings
+            .iter()
+            .all(|finding| finding.height() != Some(TIP.next()))
+    };
+    for table in files(original().0.path(), ".sst") {
+        for keep in [0, 40, 400] {
+            let copy = copy_of(original().0.path());
+            let cut = copy.path().join(table.file_name().unwrap());
+            std::fs::write(&cut, &std::fs::read(&table).unwrap()[..keep]).unwrap();
+            let report = verify_at(copy.path(), VerifyOptions::default()).unwrap();
+            assert!(!report.ok());
+            assert!(chain(&report), "{:?}", report.findings);
+        }
+    }
+}
+
+/// Verifies as the user that it was started as.
+#[test]
+#[ignore = "started by the test below"]
+fn child_that_may_not_read() {
+    let dir = PathBuf::from(std::env::var_os("QUIPU_SECRET_STORE").unwrap());
+    let refused = verify::run(&dir, &genesis(1, membership(3)), VerifyOptions::default(), &mut |_| {});
+    assert!(matches!(refused, Err(VerifyError::Forbidden { .. })), "{refused:?}");
+}
+
+#[test]
+fn files_that_may_not_be_read_are_no_damage() {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    // A program that another user can start, too.
+    let place = tempfile::tempdir().unwrap();
+    set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("copies");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let copy = copy_of(original().0.path());
+    let manifest = files(copy.path(), "")
+        .into_iter()
+        .find(|path| path.to_str().unwrap().contains("MANIFEST-"))
+        .unwrap();
+    for (path, before) in [
+        (files(copy.path(), ".sst").remove(0), 0o644),
+        (manifest, 0o644),
+        (copy.path().to_owned(), 0o755),
+    ] {
+        set_permissions(copy.path(), Permissions::from_mode(0o755)).unwrap();
+        set_permissions(&path, Permissions::from_mode(0o000)).unwrap();
+        let mut child = Command::new(&program);
+        child
+            .args(["--ignored", "--exact", "child_that_may_not_read"])
+            .env("QUIPU_SECRET_STORE", copy.path());
+        if std::fs::metadata(place.path()).unwrap().uid() == 0 {
+            child.uid(65534).gid(65534);
+        }
+        let child = child.output().unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        set_permissions(&path, Permissions::from_mode(before)).unwrap();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -57,6 +57,10 @@ impl Verify {
 fn not_verified(error: VerifyError) -> Failure {
     let (code, hint) = match &error {
         VerifyError::NoStore { .. } => ("no_store", "give the directory of a stopped node, or a copy of it"),
+        VerifyError::Forbidden { .. } => (
+            "forbidden",
+            "verify as a user who may read all files of the copy, as the node's own",
+        ),
         VerifyError::InUse { .. } => (
             "in_use",
             "stop the node, or verify a copy that was made while it was stopped",

@@ -5,6 +5,8 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rocksdb::{ColumnFamily, DB, DBRawIterator, DBRecoveryMode, Options, ReadOptions};
@@ -122,6 +124,12 @@ impl Copy {
         }
     }
 
+    /// The damage, where it may hide the end of the chain. That of a table shows when the table is read.
+    pub(super) fn damage_of_log(&self) -> Option<&str> {
+        let of_table = |text: &&str| [".sst", ".blob"].iter().any(|suffix| text.contains(suffix));
+        self.damage.as_deref().filter(|text| !of_table(text))
+    }
+
     fn family(&self, family: Family) -> Result<&ColumnFamily, Flaw> {
         let missing = || Flaw::Damage(format!("the column family {} is missing", family.name()));
         self.db.cf_handle(family.name()).ok_or_else(missing)
@@ -235,22 +243,69 @@ fn options(scratch: &Path) -> Options {
     options
 }
 
-/// Where the database is: in `dir` itself, or in `data` below it.
-fn locate(dir: &Path) -> Result<PathBuf, VerifyError> {
-    let candidates = [
+/// Where the database is: in `dir` itself, or in `data` below it. A file of it that may not be read says nothing about
+/// the copy, so it ends the verification.
+fn locate(dir: &Path) -> Result<PathBuf, Refusal> {
+    let places = [
         dir.to_owned(),
         dir.join("data"),
         dir.join("store"),
         dir.join("data").join("store"),
     ];
-    let found = candidates.into_iter().find(|place| place.join("CURRENT").is_file());
-    found.ok_or_else(|| VerifyError::NoStore { dir: dir.to_owned() })
+    let mut remains = None;
+    for place in places {
+        let names = match names(&place) {
+            Ok(names) => names,
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(forbidden(place, &error)),
+            Err(_) => continue,
+        };
+        if names.iter().any(|name| name == "CURRENT") {
+            for file in names.iter().map(|name| place.join(name)) {
+                match File::open(&file) {
+                    Err(error) if error.kind() == ErrorKind::PermissionDenied => return Err(forbidden(file, &error)),
+                    _ => {}
+                }
+            }
+            return Ok(place);
+        }
+        if remains.is_none() && names.iter().any(|name| is_of_store(name)) {
+            remains = Some(place);
+        }
+    }
+    Err(match remains {
+        Some(place) => unreadable(&format!("there is no file CURRENT in {}", place.display())),
+        None => VerifyError::NoStore { dir: dir.to_owned() }.into(),
+    })
+}
+
+/// Names of the regular files in a directory.
+fn names(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.path().is_file() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Whether only a store, or the data directory around one, has such a file.
+fn is_of_store(name: &str) -> bool {
+    name.starts_with("MANIFEST-") || name.ends_with(".sst") || name == "incarnation.toml"
+}
+
+fn forbidden(path: PathBuf, error: &std::io::Error) -> Refusal {
+    Refusal::Error(VerifyError::Forbidden {
+        path,
+        reason: error.to_string(),
+    })
 }
 
 /// A running node holds a lock on `LOCK`; asking for a shared one tells, and writes nothing.
 fn refuse_used(dir: &Path) -> Result<(), VerifyError> {
     use rustix::fs::{FlockOperation, fcntl_lock};
-    let Ok(lock) = std::fs::File::open(dir.join("LOCK")) else {
+    let Ok(lock) = File::open(dir.join("LOCK")) else {
         return Ok(());
     };
     match fcntl_lock(&lock, FlockOperation::NonBlockingLockShared) {

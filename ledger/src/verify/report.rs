@@ -216,6 +216,14 @@ pub enum VerifyError {
         /// The directory.
         dir: PathBuf,
     },
+    /// Reading is not allowed: says nothing about the copy.
+    #[error("{} may not be read: {reason}", path.display())]
+    Forbidden {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// A node is running on it.
     #[error("{} is in use: stop the node first, or verify a copy", dir.display())]
     InUse {
