@@ -189,9 +189,17 @@ fn what_was_executed_is_never_called_possible_by_a_node_that_has_yet_to_execute_
         .build()
         .unwrap();
     let mut network = Processes::start(1);
-    let transaction = put(&network.client_key, network.genesis.network_id(), "key", "value");
+    let (key, id) = (network.client_key.clone(), network.genesis.network_id());
+    let transaction = put(&key, id, "key", "value");
     let first = runtime.block_on(async {
         let client = network.client();
+        // A chain that takes a while to execute again, the transaction at its end.
+        let mut load = tokio::task::JoinSet::new();
+        for number in 0..10_000 {
+            let (client, filler) = (client.clone(), put(&key, id, &number.to_string(), "filler"));
+            load.spawn(async move { client.submit(&filler, DEADLINE).await.unwrap() });
+        }
+        load.join_all().await;
         let answer = client.submit(&transaction, DEADLINE).await.unwrap();
         client.close().await;
         answer
