@@ -11,7 +11,7 @@ use std::sync::Arc;
 use quipu_consensus::message::{Append, Message, VoteAnswer};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{NetworkId, Slot};
-use quipu_crypto::signature;
+use quipu_crypto::signature::{self, Signature};
 use quipu_ledger::block::{Block, BlockError};
 use quipu_ledger::rules::{ChainTip, Fault, signatures};
 use quipu_ledger::vote::{EngineId, VoteStatement};
@@ -44,13 +44,32 @@ pub enum Finding {
     Vote,
 }
 
+/// What is kept of a block that was found good: enough to build on it, and to know it again.
+#[derive(Clone, Debug)]
+pub struct Known {
+    tip: Arc<ChainTip>,
+    /// The proposer's, which the hash does not cover.
+    signature: Option<Signature>,
+}
+
+impl Known {
+    /// What is to be kept of a block that knows the chain it ends.
+    #[must_use]
+    pub fn of(block: &ChainBlock) -> Option<Self> {
+        Some(Self {
+            tip: Arc::clone(block.tip()?),
+            signature: block.block().signature().copied(),
+        })
+    }
+}
+
 /// Checks messages of peers.
 pub struct Inspector {
     slot: Slot,
     network: NetworkId,
     verified: Arc<VerifiedMemory>,
     /// Checked blocks by hash, the youngest last in `order`.
-    checked: HashMap<Hash, ChainBlock>,
+    checked: HashMap<Hash, Known>,
     order: VecDeque<Hash>,
     /// The end of the committed chain at the start: its block has no entry above.
     beginning: Arc<ChainTip>,
@@ -76,22 +95,22 @@ impl Inspector {
             end: Arc::clone(&beginning),
             beginning,
         };
-        stored.for_each(|block| inspector.appended(block));
+        stored
+            .filter_map(|block| Known::of(&block))
+            .for_each(|known| inspector.appended(known));
         inspector
     }
 
     /// The chain here ends with this block now; it may have been made here.
-    pub fn appended(&mut self, block: ChainBlock) {
-        if let Some(tip) = block.tip() {
-            self.end = Arc::clone(tip);
-        }
-        self.remember(block);
+    pub fn appended(&mut self, known: Known) {
+        self.end = Arc::clone(&known.tip);
+        self.remember(known);
     }
 
     /// Takes note of a block that was found good: what comes may build on it.
-    pub fn remember(&mut self, block: ChainBlock) {
-        let hash = block.block().hash();
-        if self.checked.insert(hash, block).is_none() {
+    pub fn remember(&mut self, known: Known) {
+        let hash = known.tip.id().hash;
+        if self.checked.insert(hash, known).is_none() {
             self.order.push_back(hash);
         }
         while self.order.len() > REMEMBERED_BLOCKS {
@@ -133,9 +152,11 @@ impl Inspector {
             if blocks.is_empty() {
                 append.previous = tip.id();
             }
-            if let Some(known) = self.checked.get(&block.hash()) {
-                parent = known.tip().cloned();
-                blocks.push(known.clone());
+            // The hash binds all but the proposer's signature, so a block with both known is the very same.
+            let known = self.checked.get(&block.hash());
+            if let Some(known) = known.filter(|known| known.signature.as_ref() == block.signature()) {
+                parent = Some(Arc::clone(&known.tip));
+                blocks.push(ChainBlock::new(block, Arc::clone(&known.tip)));
                 continue;
             }
             let height = block.header().height;
@@ -145,7 +166,10 @@ impl Inspector {
             parent = Some(next);
         }
         self.verify(&fresh)?;
-        blocks.iter().for_each(|block| self.remember(block.clone()));
+        blocks
+            .iter()
+            .filter_map(Known::of)
+            .for_each(|known| self.remember(known));
         let beginning = self.beginning.id();
         if blocks.is_empty() && append.previous.height < beginning.height {
             // Every leader has what was committed: speak of that, so that it goes on from there.
@@ -170,7 +194,7 @@ impl Inspector {
         {
             return Some(Arc::clone(end));
         }
-        self.checked.get(hash).and_then(|block| block.tip().cloned())
+        self.checked.get(hash).map(|known| Arc::clone(&known.tip))
     }
 
     fn vote(&self, from: Slot, answer: &VoteAnswer) -> Result<(), Finding> {

@@ -4,8 +4,7 @@ use crossbeam_channel::Sender;
 use tokio::sync::mpsc;
 
 use crate::admit::Door;
-use crate::chain_block::ChainBlock;
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, Known};
 use crate::network::PeerEvent;
 use crate::peer_protocol::PeerFrame;
 use crate::replica::Event;
@@ -16,12 +15,12 @@ use crate::youngest::Youngest;
 pub fn run(
     mut inspector: Inspector,
     mut peers: mpsc::Receiver<PeerEvent>,
-    appended: &Youngest<ChainBlock>,
+    appended: &Youngest<Known>,
     events: &Sender<RunEvent>,
     door: &Door,
 ) {
     while let Some(event) = peers.blocking_recv() {
-        appended.take().into_iter().for_each(|block| inspector.appended(block));
+        appended.take().into_iter().for_each(|known| inspector.appended(known));
         let told = match event {
             PeerEvent::Up { slot, session } => Some(Event::PeerUp { peer: slot, session }),
             PeerEvent::Down { slot, session } => Some(Event::PeerDown { peer: slot, session }),

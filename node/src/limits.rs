@@ -69,7 +69,8 @@ pub const ENGINE_SETTINGS: Settings = Settings {
     append_bytes: 1024 * 1024,
     window_bytes: 8 * 1024 * 1024,
     uncommitted_bytes: 16 * 1024 * 1024,
-    cache_bytes: 64 * 1024 * 1024,
+    // Decoded and encoded, a block takes some five times its bytes.
+    cache_bytes: 16 * 1024 * 1024,
 };
 
 // A message of the engine may be one block over its size; its frame must hold it.

@@ -23,6 +23,7 @@ use crate::chain_block::ChainBlock;
 use crate::client_protocol::{Answer, Rejection, Unavailable};
 use crate::clock::{self, SystemEntropy, Ticks};
 use crate::executor::{Execution, Fetch};
+use crate::inspect::Known;
 use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
 use crate::log_writer::Write;
 use crate::network::Peers;
@@ -59,7 +60,7 @@ pub struct Hands {
     /// To the reader of old blocks.
     pub fetcher: Sender<Fetch>,
     /// To the inspector: what the chain here ends with.
-    pub appended: Youngest<ChainBlock>,
+    pub appended: Youngest<Known>,
     /// To the peers.
     pub peers: Peers,
     /// Index of executed transactions.
@@ -269,7 +270,8 @@ impl Runner {
     fn persist(&mut self, seq: PersistSeq, operations: Vec<LogOperation<ChainBlock>>, sync: bool) {
         for operation in &operations {
             if let LogOperation::Append(blocks) = operation {
-                blocks.iter().for_each(|block| self.hands.appended.push(block.clone()));
+                let known = blocks.iter().filter_map(Known::of);
+                known.for_each(|known| self.hands.appended.push(known));
             }
         }
         self.hand(|hands| hands.log.send(Write { seq, operations, sync }).is_ok());

@@ -16,11 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::restore::Restart;
 use super::{Prepared, StartError};
 use crate::admit::{Admitter, Door};
-use crate::chain_block::ChainBlock;
 use crate::client_protocol::{CloseCode, NodeStatus};
 use crate::client_service::ClientService;
 use crate::clock::Ticks;
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, Known};
 use crate::limits::{EVENT_QUEUE, PEER_QUEUE, REMEMBERED_BLOCKS};
 use crate::network::{Directory, Network, NetworkError, NetworkSettings, PeerAddress, PeerEvent, Peers};
 use crate::replica::Replica;
@@ -168,7 +167,7 @@ impl Shared {
         self,
         executor: Executor,
         events: &Sender<RunEvent>,
-        appended: Youngest<ChainBlock>,
+        appended: Youngest<Known>,
         peers: Peers,
     ) -> Hands {
         let Self {

@@ -17,7 +17,7 @@ use quipu_ledger::store::{Executor, LogChange, Store};
 use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
 use quipu_node::chain_block::ChainBlock;
 use quipu_node::client_protocol::Receipt;
-use quipu_node::inspect::Inspector;
+use quipu_node::inspect::{Inspector, Known};
 use quipu_node::limits::REMEMBERED_BLOCKS;
 use quipu_node::log_writer;
 use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
@@ -229,7 +229,8 @@ impl Cluster {
             let block = rules::seal(header, body, &self.members[node].key).unwrap();
             let tip = Arc::new(genesis.extend(&block).unwrap());
             let running = self.members[node].running.as_mut().unwrap();
-            running.inspector.remember(ChainBlock::new(block, tip));
+            let known = Known::of(&ChainBlock::new(block, tip)).unwrap();
+            running.inspector.remember(known);
         }
     }
 
@@ -380,7 +381,7 @@ impl Cluster {
                     if let LogOperation::Append(blocks) = operation {
                         blocks
                             .iter()
-                            .for_each(|block| running.inspector.appended(block.clone()));
+                            .for_each(|block| running.inspector.appended(Known::of(block).unwrap()));
                     }
                 }
                 let changes: Vec<LogChange> = operations.into_iter().flat_map(log_writer::changes).collect();
