@@ -92,6 +92,7 @@ fn report_json(report: &Report) -> Value {
         "transactions": report.transactions.to_string(),
         "tip": report.tip.to_string(),
         "executed": report.executed.to_string(),
+        "not_executed": report.not_executed().to_string(),
         "committed": report.committed.to_string(),
         "certified": report.certified.map(|height| height.to_string()),
         "not_certified": report.not_certified().to_string(),
@@ -123,6 +124,13 @@ fn report_text(report: &Report) -> String {
         report.executed,
         report.not_certified(),
     );
+    if report.not_executed() > 0 {
+        text.push_str(&format!(
+            "\nstate         checked up to block {}; the {} blocks above it are checked as chain only",
+            report.executed,
+            report.not_executed(),
+        ));
+    }
     if report.not_committed() > 0 {
         let open = report.not_committed();
         text.push_str(&format!(

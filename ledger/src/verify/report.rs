@@ -82,6 +82,12 @@ impl Report {
         }
     }
 
+    /// How many blocks were checked as chain only: the copy has not executed them, so it has no state to compare.
+    #[must_use]
+    pub fn not_executed(&self) -> u64 {
+        self.height.since(self.executed)
+    }
+
     /// How many blocks the copy does not know to be committed; they may still be replaced.
     #[must_use]
     pub fn not_committed(&self) -> u64 {
