@@ -8,6 +8,7 @@ mod blocks;
 mod copy;
 mod records;
 mod report;
+mod scratch;
 
 use std::path::Path;
 
@@ -18,6 +19,7 @@ use blocks::{Batch, Blocks, Earlier, Replay, certified_by};
 use copy::{Copy, Refusal};
 use records::{DERIVED, Findings};
 pub use report::{Finding, Kind, Place, Progress, Report, Step, VerifyError, VerifyOptions};
+use scratch::Scratch;
 
 use crate::block::{Block, Executed, Items};
 use crate::certificate::{self, Certificate};
@@ -40,7 +42,7 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, VerifyError> {
     let tip = ChainTip::genesis(genesis).map_err(VerifyError::Genesis)?;
-    let scratch = tempfile::Builder::new().prefix("quipu-verify-").tempdir();
+    let scratch = Scratch::new(&std::env::temp_dir());
     let scratch = scratch.map_err(|error| VerifyError::Scratch(error.to_string()))?;
     let copy = match Copy::open(dir, scratch.path()) {
         Ok(copy) => copy,
