@@ -3,6 +3,7 @@
 //! Invariant: a [`ChainBlock`] with a tip has passed `ChainTip::check` (or was made here) on exactly its parent; the
 //! encoded bytes are made once and shared by every send.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -103,41 +104,15 @@ pub fn configuration(membership: &Membership) -> Configuration {
 /// The message with its blocks as bytes.
 #[must_use]
 pub fn to_wire(message: Message<ChainBlock>) -> Message<BlockBytes> {
-    match message {
-        Message::Append(append) => {
-            let (append, blocks) = take_blocks(append);
-            let blocks = blocks
-                .into_iter()
-                .map(|block| BlockBytes::from(block.encoded.to_vec()))
-                .collect();
-            Message::Append(with_blocks(append, blocks))
-        }
-        other => recast(other),
-    }
+    let Ok(message) = message.map_blocks(|block| Ok::<_, Infallible>(BlockBytes::from(block.encoded.to_vec())));
+    message
 }
 
 /// An append without its blocks, and the blocks.
 #[must_use]
-pub fn take_blocks<B>(append: Append<B>) -> (Append<B>, Vec<B>) {
-    let Append {
-        term,
-        previous,
-        blocks,
-        commit,
-        read_token,
-        sign_at,
-    } = append;
-    (
-        Append {
-            term,
-            previous,
-            blocks: Vec::new(),
-            commit,
-            read_token,
-            sign_at,
-        },
-        blocks,
-    )
+pub fn take_blocks<B>(mut append: Append<B>) -> (Append<B>, Vec<B>) {
+    let blocks = std::mem::take(&mut append.blocks);
+    (append, blocks)
 }
 
 /// The same append around other blocks.

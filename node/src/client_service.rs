@@ -60,12 +60,7 @@ impl ClientService {
                 key,
                 at,
                 consistency,
-            } => {
-                if let Err(unavailable) = self.confirm(consistency).await {
-                    return Answer::Unavailable(unavailable);
-                }
-                self.served(|| self.get(&namespace, &key, at))
-            }
+            } => self.read(consistency, || self.get(&namespace, &key, at)).await,
             Call::Scan {
                 namespace,
                 prefix,
@@ -73,10 +68,10 @@ impl ClientService {
                 limit,
                 consistency,
             } => {
-                if let Err(unavailable) = self.confirm(consistency).await {
-                    return Answer::Unavailable(unavailable);
-                }
-                self.served(|| self.scan(&namespace, &prefix, after.as_ref().map(|key| key.as_slice()), limit))
+                self.read(consistency, || {
+                    self.scan(&namespace, &prefix, after.as_ref().map(|key| key.as_slice()), limit)
+                })
+                .await
             }
             Call::History {
                 namespace,
@@ -85,10 +80,8 @@ impl ClientService {
                 limit,
                 consistency,
             } => {
-                if let Err(unavailable) = self.confirm(consistency).await {
-                    return Answer::Unavailable(unavailable);
-                }
-                self.served(|| self.history(&namespace, &key, after, limit))
+                self.read(consistency, || self.history(&namespace, &key, after, limit))
+                    .await
             }
             Call::Block { height } => self.served(|| self.block(height)),
             Call::Await { after } => {
@@ -114,11 +107,19 @@ impl ClientService {
     /// everything that was committed when the call came in: a node that restarts has yet to execute again.
     async fn find(&self, id: TransactionId, expires_at: Option<TimeMs>) -> Answer {
         match self.served(|| self.lookup(id, expires_at)) {
-            Answer::Possible { .. } | Answer::NotFound { .. } => match self.confirm(Consistency::Linearizable).await {
-                Ok(()) => self.served(|| self.lookup(id, expires_at)),
-                Err(unavailable) => Answer::Unavailable(unavailable),
-            },
+            Answer::Possible { .. } | Answer::NotFound { .. } => {
+                self.read(Consistency::Linearizable, || self.lookup(id, expires_at))
+                    .await
+            }
             certain => certain,
+        }
+    }
+
+    /// Serves a read from a state that is as fresh as it must be.
+    async fn read(&self, consistency: Consistency, read: impl FnOnce() -> Result<Answer, StoreError>) -> Answer {
+        match self.confirm(consistency).await {
+            Ok(()) => self.served(read),
+            Err(unavailable) => Answer::Unavailable(unavailable),
         }
     }
 
