@@ -31,6 +31,11 @@ const ALL_CLIENTS: u64 = 40_000;
 /// Most transactions of one run: they are held in memory.
 const MOST: u64 = 4_000_000;
 
+/// Bytes that the signed transactions of one run may take.
+const MEMORY: u64 = 512 * 1024 * 1024;
+/// What a signed transaction takes beside its value, which it holds twice: as it is, and as it is sent.
+const BESIDE_VALUE: u64 = 600;
+
 /// What the transactions do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Workload {
@@ -97,7 +102,7 @@ impl Bench {
             load.run(&session.client, output).await
         })?;
         if measured.ran_dry {
-            output.note("the signed transactions ran out before the time was over; give --transactions for more");
+            output.note("the signed transactions ran out before the time was over");
         }
         let nodes = session.genesis.membership().nodes.len();
         let report = self.report(&measured, &limits, nodes);
@@ -107,13 +112,20 @@ impl Bench {
 
     fn length(&self) -> String {
         match self.transactions {
-            Some(count) => format!("{count} transactions"),
+            Some(_) => format!("{} transactions", self.count()),
             None => format!("{} s", self.seconds),
         }
     }
 
-    /// How many to sign: as many as will be sent at most.
+    /// How many to sign: as many as will be sent at most, and as memory allows.
     fn count(&self) -> u64 {
+        let each = u64::from(self.value_bytes)
+            .saturating_mul(2)
+            .saturating_add(BESIDE_VALUE);
+        self.wanted().min(MEMORY.checked_div(each).unwrap_or(MOST))
+    }
+
+    fn wanted(&self) -> u64 {
         let seconds = u64::from(self.seconds);
         let by_rate = |rate: u32| seconds.saturating_mul(u64::from(rate));
         let by_clients = || seconds.saturating_mul(u64::from(self.clients).saturating_mul(PER_CLIENT).min(ALL_CLIENTS));
@@ -128,6 +140,13 @@ impl Bench {
         let lifetime = Duration::from_millis(most.saturating_sub(most / 10));
         let signer = Signer::new(session, Some(lifetime));
         let count = self.count();
+        if count < self.wanted() {
+            output.note(format_args!(
+                "of {} transactions only {count} are signed and sent: more of them would take over {} MiB",
+                self.wanted(),
+                MEMORY >> 20
+            ));
+        }
         output.note(format_args!("signing {count} transactions"));
         let begun = Instant::now();
         let run = hex::encode(quipu_crypto::random::bytes::<4>()?);
@@ -228,6 +247,21 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
     use clap::Parser;
+
+    #[test]
+    fn what_is_signed_ahead_fits_into_memory() {
+        for (value_bytes, wanted, count) in [
+            ("200", "300000", 300_000),
+            ("200000", "300000", 1_340),
+            ("0", "4000000", 894_784),
+        ] {
+            let words = ["quipu", "bench", "--transactions", wanted, "--value-bytes", value_bytes];
+            let Command::Bench(bench) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("not bench")
+            };
+            assert_eq!(bench.count(), count, "{value_bytes}");
+        }
+    }
 
     #[test]
     fn the_report_has_the_fields_that_stay() {
