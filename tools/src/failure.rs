@@ -81,13 +81,9 @@ impl Failure {
     }
 }
 
-/// Output that cannot be written. A closed pipe ends the program in peace.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::new(Exit::Quiet, "closed", "the reader of the output has gone"),
-            _ => Self::general("io", format!("the system failed: {error}")),
-        }
+        Self::general("io", format!("the system failed: {error}"))
     }
 }
 

@@ -52,20 +52,28 @@ impl Output {
         }
     }
 
+    /// The same for what a verb has `done`, which is told on standard error where the data cannot be written.
+    pub(crate) fn done(self, json: &Value, text: impl Display, done: impl Display) -> Result<(), Failure> {
+        self.data(json, text).map_err(|failure| Failure {
+            message: format!("{done}, but {}", failure.message),
+            ..failure
+        })
+    }
+
     /// Writes one line of data.
     pub(crate) fn line(self, line: impl Display) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()?;
-        Ok(())
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .map_err(|error| unwritten(&error))
     }
 
     /// Writes data as they are.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
-        Ok(())
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| unwritten(&error))
     }
 
     /// Tells a person something beside the data. Programs are not disturbed.
@@ -95,6 +103,14 @@ impl Output {
             };
         }
         ExitCode::from(code_of(failure.exit))
+    }
+}
+
+/// A closed pipe ends the program in peace.
+fn unwritten(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::new(Exit::Quiet, "closed", "the reader of the output has gone"),
+        _ => Failure::general("io", format!("standard output cannot be written: {error}")),
     }
 }
 

@@ -69,6 +69,15 @@ pub(crate) fn receipt_text(receipt: &Receipt) -> String {
     )
 }
 
+/// What is told of it where standard output cannot be written.
+fn receipt_done(receipt: &Receipt) -> String {
+    let (id, height) = (receipt.id, receipt.version.height);
+    match failed_for(receipt) {
+        None => format!("transaction {id} was applied at height {height}"),
+        Some(reason) => format!("transaction {id} was executed at height {height} without effect ({reason})"),
+    }
+}
+
 const fn failed_for(receipt: &Receipt) -> Option<Reason> {
     match receipt.outcome {
         Outcome::Applied => None,

@@ -208,7 +208,7 @@ fn one_transaction_from_put_to_history() {
     );
 
     exit_codes(&network);
-    assert_eq!(text(&network.down_and_verify()["transactions"]), "4");
+    assert_eq!(text(&network.down_and_verify()["transactions"]), "5");
     unavailable(&network);
 }
 
@@ -251,6 +251,16 @@ fn exit_codes(network: &Network) {
     assert_eq!(running.error().0, "in_use");
     let unknown = network.quipu(&["network", "stop", "node9"]).expect(2);
     assert!(unknown.error().1.contains("node9"));
+    // What was done is told, even where the answer cannot be.
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut put = network.command(&["tx", "put", "told", "yes"]);
+    let put = put.stdout(full).output().unwrap();
+    let err = String::from_utf8(put.stderr).unwrap();
+    assert_eq!(put.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("was applied at height") && err.contains("standard output cannot be written"),
+        "{err}"
+    );
 }
 
 /// Nobody is there: a transaction may come later, and its sender can find out.
@@ -262,6 +272,20 @@ fn unavailable(network: &Network) {
     network
         .quipu(&["tx", "put", "later", "yes", "--timeout", "2s", "--save", "later.txs"])
         .expect(5);
+    let begun = Instant::now();
+    let cut_off = network
+        .quipu(&["tx", "submit", "later.txs", "--timeout", "2s"])
+        .expect(5)
+        .error();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(!cut_off.1.contains("not tried"), "{cut_off:?}");
+    let file = records(network, "later.ndjson", 2, 1);
+    let import = network.quipu(&["tx", "import", &file, "--key", "id", "--timeout", "500ms"]);
+    let import = import.expect(5).error();
+    assert!(
+        import.1.contains("no connection before the time was over"),
+        "{import:?}"
+    );
     assert_eq!(
         network.quipu(&["network", "stop", "node1"]).expect(1).error().0,
         "not_running"

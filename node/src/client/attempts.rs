@@ -59,9 +59,13 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The deadline has cut an attempt off, after the call was `sent` or before.
-    pub(crate) const fn cut(&mut self, sent: bool) {
+    /// The deadline has cut an attempt at `node` off, after the call was `sent` or before.
+    pub(crate) fn cut(&mut self, node: usize, sent: bool) {
         self.taken |= sent;
+        if self.nodes.get(node).is_some_and(|(_, note)| *note == Note::Untried) {
+            let what = if sent { "no answer" } else { "no connection" };
+            self.note(node, Note::Away(format!("{what} before the time was over")));
+        }
     }
 
     /// An attempt at `node` has ended, after the call was `sent` or before.
@@ -166,7 +170,7 @@ impl<'a> Attempts<'a> {
     fn tried(&self) -> Vec<String> {
         let said = |(node, note): &(&Endpoint, Note)| {
             let what = match note {
-                Note::Untried => "not tried".to_owned(),
+                Note::Untried => "the time was over before it was asked".to_owned(),
                 Note::Away(detail) | Note::NotNow(detail) => detail.clone(),
                 Note::Stranger => CloseCode::Stranger.meaning().to_owned(),
                 Note::Protocol(detail) => format!("does not speak this protocol: {detail}"),

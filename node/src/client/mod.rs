@@ -224,7 +224,7 @@ impl Inner {
             let node = self.nodes.get(index).or_else(|| self.nodes.first())?;
             let (sent, result) = self.ask(node, &call, until).await;
             let Some(result) = result else {
-                attempts.cut(sent);
+                attempts.cut(index, sent);
                 return None;
             };
             match attempts.ended(index, sent, result) {
@@ -269,7 +269,11 @@ impl Inner {
         let mut pause = FIRST_PAUSE;
         loop {
             let (sent, result) = self.ask(node, &call, until).await;
-            match result? {
+            let Some(result) = result else {
+                attempts.cut(0, sent);
+                return None;
+            };
+            match result {
                 Ok(answer) => return Some(answer),
                 failed @ Err(_) => attempts.ended(0, sent, failed),
             };

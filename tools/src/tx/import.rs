@@ -69,7 +69,7 @@ impl Import {
         let source = self.source(&session, kept)?;
         let (summary, result) = session.run(async {
             let before = if kept > 0 {
-                Some(executed_before(&session).await?)
+                Some(executed_before(&session, global.timeout).await?)
             } else {
                 None
             };
@@ -83,7 +83,7 @@ impl Import {
             };
             Ok(delivery.run(source).await)
         })?;
-        output.data(&summary.json(), summary.text())?;
+        output.done(&summary.json(), summary.text(), summary.text())?;
         result.map_err(|failure| self.broken_off(failure))?;
         summary.verdict()
     }

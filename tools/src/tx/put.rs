@@ -11,7 +11,7 @@ use quipu_ledger::operation::{Condition, Namespace, Operation, Version};
 use super::saved::Writer;
 use super::settle::{Fate, settle};
 use super::sign::Signer;
-use super::{receipt_json, receipt_text, without_effect};
+use super::{receipt_done, receipt_json, receipt_text, without_effect};
 use crate::cli::{Global, Identity};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
@@ -72,7 +72,7 @@ impl Put {
         let wait = global.timeout.unwrap_or(SUBMIT_TIMEOUT);
         match session.run(settle(&session.client, &transaction, wait))? {
             Fate::Executed(receipt) => {
-                output.data(&receipt_json(&receipt), receipt_text(&receipt))?;
+                output.done(&receipt_json(&receipt), receipt_text(&receipt), receipt_done(&receipt))?;
                 without_effect(&receipt)
             }
             Fate::Rejected(rejection) => Err(rejection.into()),

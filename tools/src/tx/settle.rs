@@ -33,6 +33,8 @@ pub(crate) enum Fate {
 /// Where the fate is not known by then, or nobody can be reached.
 pub(crate) async fn settle(client: &Client, transaction: &SignedTransaction, wait: Duration) -> Result<Fate, Failure> {
     let begun = Instant::now();
+    // Whether a node may have taken it at an earlier sending.
+    let mut doubt = false;
     loop {
         let left = wait.saturating_sub(begun.elapsed());
         if left.is_zero() {
@@ -40,7 +42,9 @@ pub(crate) async fn settle(client: &Client, transaction: &SignedTransaction, wai
         }
         match client.submit(transaction, left).await {
             Ok(Answer::Executed(receipt)) => return Ok(Fate::Executed(receipt)),
-            Ok(Answer::Rejected(Rejection::Busy { .. }) | Answer::Pending | Answer::Unavailable(_)) => {
+            Ok(Answer::Rejected(Rejection::Busy { .. })) => tokio::time::sleep(PAUSE).await,
+            Ok(Answer::Pending | Answer::Unavailable(_)) => {
+                doubt = true;
                 tokio::time::sleep(PAUSE).await;
             }
             Ok(Answer::Rejected(rejection @ Rejection::Expired { .. })) => {
@@ -67,7 +71,11 @@ pub(crate) async fn settle(client: &Client, transaction: &SignedTransaction, wai
                 )
                 .await;
             }
-            Err(ClientError::Unresolved { .. }) => tokio::time::sleep(PAUSE).await,
+            Err(ClientError::Unresolved { .. }) => {
+                doubt = true;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(ClientError::Unreachable { .. }) if doubt => return Err(unresolved(transaction)),
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,6 +1,7 @@
 //! Keeps `tx submit`: signed transactions of a file, sent again or for the first time; the same thing either way.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use quipu_crypto::id::Height;
@@ -10,7 +11,7 @@ use quipu_node::client_protocol::{Answer, Call, Consistency};
 use super::deliver::{Content, Delivery, Parcel};
 use super::saved::Reader;
 use super::sign::Signer;
-use super::{receipt_json, receipt_text, without_effect};
+use super::{receipt_done, receipt_json, receipt_text, without_effect};
 use crate::cli::{Global, Identity};
 use crate::failure::Failure;
 use crate::output::Output;
@@ -49,7 +50,7 @@ impl Submit {
         }
         let source = Reader::open(&self.file, network)?.map(|transaction| transaction.map(signed));
         let (summary, result) = session.run(async {
-            let before = executed_before(&session).await?;
+            let before = executed_before(&session, global.timeout).await?;
             let mut delivery = Delivery {
                 client: session.client.clone(),
                 wait: global.timeout.unwrap_or(BULK_TIMEOUT),
@@ -62,10 +63,10 @@ impl Submit {
         })?;
         if let (1, Some(receipt), Ok(())) = (count, summary.last, &result) {
             let json = with(receipt_json(&receipt), [("already", (summary.already == 1).into())]);
-            output.data(&json, receipt_text(&receipt))?;
+            output.done(&json, receipt_text(&receipt), receipt_done(&receipt))?;
             return without_effect(&receipt);
         }
-        output.data(&summary.json(), summary.text())?;
+        output.done(&summary.json(), summary.text(), summary.text())?;
         result.map_err(|failure| {
             let file = self.file.display();
             failure.hint(format!(
@@ -84,7 +85,7 @@ fn signed(transaction: quipu_ledger::transaction::SignedTransaction) -> Parcel {
 }
 
 /// A height that every transaction answered before now is not above, and every one sent from now on is.
-pub(super) async fn executed_before(session: &Session) -> Result<Height, Failure> {
+pub(super) async fn executed_before(session: &Session, timeout: Option<Duration>) -> Result<Height, Failure> {
     // A linearizable read of any key: the answer's height is what matters.
     let namespace = Namespace::new("default")?;
     let call = Call::Get {
@@ -93,7 +94,10 @@ pub(super) async fn executed_before(session: &Session) -> Result<Height, Failure
         at: None,
         consistency: Consistency::Linearizable,
     };
-    match session.call(call, READ_TIMEOUT.saturating_mul(3)).await? {
+    match session
+        .call(call, timeout.unwrap_or(READ_TIMEOUT.saturating_mul(3)))
+        .await?
+    {
         Answer::Value { height, .. } => Ok(height),
         other => Err(unexpected(&other)),
     }
