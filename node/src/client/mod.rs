@@ -11,8 +11,10 @@ mod node;
 #[allow(clippy::arithmetic_side_effects)] // an overflow is a failed test
 mod tests;
 
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use quipu_crypto::id::{Slot, TransactionId};
@@ -28,6 +30,10 @@ use crate::network::identity::Identity;
 
 /// Pause after every node has been asked in vain; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// Candidates that are dialled where no connection is there yet.
+const CANDIDATES: usize = 3;
+/// How much later each of them is dialled than the one before it.
+const STAGGER: Duration = Duration::from_millis(75);
 /// Longest pause.
 const LAST_PAUSE: Duration = Duration::from_millis(400);
 /// A deadline that the clock cannot hold is this far.
@@ -218,7 +224,7 @@ impl Inner {
         let until = after(deadline);
         let call = Encoded::new(call);
         let mut pause = FIRST_PAUSE;
-        let mut index = self.preferred.load(Ordering::Relaxed);
+        let mut index = self.first(self.preferred.load(Ordering::Relaxed), until).await;
         let mut asked = 0_usize;
         loop {
             let node = self.nodes.get(index).or_else(|| self.nodes.first())?;
@@ -254,6 +260,43 @@ impl Inner {
                 }
             }
         }
+    }
+
+    /// Whom to ask first: `preferred` where it is connected, else the first of a few that lets us connect.
+    ///
+    /// A node that is away then costs a moment, not the whole wait for a connection.
+    async fn first(&self, preferred: usize, until: Instant) -> usize {
+        if self.nodes.get(preferred).is_none_or(Node::is_connected) {
+            return preferred;
+        }
+        let candidates = (preferred..self.nodes.len()).chain(0..preferred).take(CANDIDATES);
+        let mut delay = Duration::ZERO;
+        let mut dials: Vec<_> = candidates
+            .map(|index| {
+                let (node, wait) = (self.nodes.get(index), delay);
+                delay = delay.saturating_add(STAGGER);
+                Box::pin(async move {
+                    sleep(wait).await;
+                    let made = node?.connect(&self.dialler).await;
+                    made.then_some(index)
+                })
+            })
+            .collect();
+        let fastest = poll_fn(|context| {
+            let mut found = None;
+            dials.retain_mut(|dial| match dial.as_mut().poll(context) {
+                Poll::Pending => true,
+                Poll::Ready(made) => {
+                    found = found.or(made);
+                    false
+                }
+            });
+            match found {
+                None if !dials.is_empty() => Poll::Pending,
+                found => Poll::Ready(found),
+            }
+        });
+        timeout_at(until, fastest).await.ok().flatten().unwrap_or(preferred)
     }
 
     /// Asks one node until it answers. None where the deadline has passed or it refuses for good.

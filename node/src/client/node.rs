@@ -109,6 +109,16 @@ impl Node {
         }
     }
 
+    /// Whether there is a link to it.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.live().is_some()
+    }
+
+    /// Makes a link to it where there is none; whether there is one then.
+    pub(crate) async fn connect(&self, dialler: &Dialler) -> bool {
+        self.link(dialler).await.is_ok()
+    }
+
     fn live(&self) -> Option<Arc<Link>> {
         let link = self.link.read().unwrap_or_else(PoisonError::into_inner);
         link.as_ref().filter(|link| !link.is_gone()).cloned()

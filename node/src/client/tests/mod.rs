@@ -276,6 +276,17 @@ async fn what_never_left_is_not_unresolved() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_node_that_is_away_costs_a_fresh_client_a_moment() {
+    let (one, two) = (node(1, Arc::new(Echo)), node(2, Arc::new(Echo)));
+    let client = client(&[&one, &two]);
+    one.kill().await;
+    let begun = Instant::now();
+    client.call(Call::Status, LONG).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(600), "{:?}", begun.elapsed());
+    client.close().await;
+}
+
 /// Counts what it answers, so that a measurement is not only the client's word.
 #[derive(Default)]
 struct Counting(AtomicU64);
