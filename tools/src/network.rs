@@ -159,7 +159,7 @@ fn start(place: &Place, member: &Member, global: &Global) -> Result<(), Failure>
     let mut child = member.start(&program)?;
     drop(lock);
     let wait = global.timeout.unwrap_or(START_WAIT);
-    up::wait_for(place, wait, std::slice::from_mut(&mut child), |state| {
+    up::wait_for(place, wait, (&program, std::slice::from_mut(&mut child)), |state| {
         state.answers(&member.name)
     })
 }

@@ -4,12 +4,14 @@
 //! of start and the boot of the machine, and the signal goes through a handle that was opened before they were checked.
 
 use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::failure::Failure;
@@ -24,13 +26,14 @@ pub(super) struct Child {
     pub(super) name: String,
     process: std::process::Child,
     log: PathBuf,
+    /// Where in the log it began.
+    from: u64,
 }
 
 /// A running node.
 pub(super) struct Process {
     pid: u32,
     handle: OwnedFd,
-    mark: String,
 }
 
 /// The daemon's program: as the variable says, beside this program, or on the path.
@@ -87,28 +90,36 @@ pub(super) fn ask(program: &Path, arguments: &[&std::ffi::OsStr]) -> Result<(), 
 
 impl Child {
     pub(super) fn start(program: &Path, name: &str, dir: &Path, log: &Path, pid_file: &Path) -> Result<Self, Failure> {
+        Self::spawn(
+            Command::new(program).arg("run").arg("--dir").arg(dir),
+            name,
+            log,
+            pid_file,
+        )
+    }
+
+    fn spawn(command: &mut Command, name: &str, log: &Path, pid_file: &Path) -> Result<Self, Failure> {
         let open = || {
             let out = OpenOptions::new().create(true).append(true).open(log)?;
             Ok((out.try_clone()?, out))
         };
         let (out, err) = open().map_err(|error: std::io::Error| Failure::file(log, "open", &error))?;
+        let from = out.metadata().map_or(0, |metadata| metadata.len());
         // A group of its own: a Ctrl-C in our terminal is ours to handle, and our end is not the node's.
-        let process = Command::new(program)
-            .arg("run")
-            .arg("--dir")
-            .arg(dir)
+        let process = command
             .env_remove("QUIPU_NODE_PASSPHRASE")
             .stdin(Stdio::null())
             .stdout(out)
             .stderr(err)
             .process_group(0)
             .spawn()
-            .map_err(|error| Failure::file(program, "run", &error))?;
+            .map_err(|error| Failure::file(Path::new(command.get_program()), "run", &error))?;
         let pid = process.id();
         let child = Self {
             name: name.to_owned(),
             process,
             log: log.to_owned(),
+            from,
         };
         // A child that is not waited for keeps its entry, so the mark is there even if it has ended already.
         let mark = mark(pid).unwrap_or_default();
@@ -125,16 +136,33 @@ impl Child {
         let text = format!(
             "{} has ended ({status}); the end of its log:\n{}",
             self.name,
-            tail(&self.log)
+            tail(&self.said())
         );
         Some(Failure::general("node_ended", text).hint(format!("all of it is in {}", self.log.display())))
     }
+
+    /// Whether it said that another process, perhaps one that is just ending, still holds its directory.
+    pub(super) fn found_directory_in_use(&self) -> bool {
+        String::from_utf8_lossy(&self.said()).contains("is in use by another process")
+    }
+
+    /// The end of what it, and none before it, has written into the log.
+    fn said(&self) -> Vec<u8> {
+        let read = || {
+            let mut log = fs::File::open(&self.log)?;
+            let end = log.metadata()?.len();
+            log.seek(SeekFrom::Start(self.from.max(end.saturating_sub(4096))))?;
+            let mut bytes = Vec::new();
+            log.take(4096).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().unwrap_or_else(|_: std::io::Error| Vec::new())
+    }
 }
 
-/// The last lines of a log.
-fn tail(log: &Path) -> String {
-    let bytes = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(bytes.get(bytes.len().saturating_sub(4096)..).unwrap_or_default()).into_owned();
+/// The last lines of what was written.
+fn tail(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.get(lines.len().saturating_sub(6)..).unwrap_or_default();
     last.iter()
@@ -167,11 +195,7 @@ impl Process {
         if mark(pid).as_deref() != Some(expected) {
             return Ok(None);
         }
-        Ok(Some(Self {
-            pid,
-            handle,
-            mark: expected.to_owned(),
-        }))
+        Ok(Some(Self { pid, handle }))
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -190,16 +214,18 @@ impl Process {
         }
     }
 
-    /// Waits for its end; whether it came.
+    /// Waits for its end, with all its threads and files; whether it came.
     pub(super) fn ends_within(&self, wait: Duration) -> bool {
         let begun = Instant::now();
-        while mark(self.pid).as_deref() == Some(self.mark.as_str()) {
-            if begun.elapsed() > wait {
-                return false;
+        loop {
+            let left = Timespec::try_from(wait.saturating_sub(begun.elapsed())).ok();
+            let mut handle = [PollFd::new(&self.handle, PollFlags::IN)];
+            match poll(&mut handle, left.as_ref()) {
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+                Ok(count) => return count > 0,
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
-        true
     }
 }
 
@@ -237,6 +263,22 @@ mod tests {
         child.wait().unwrap();
         assert!(process.ends_within(Duration::from_secs(5)));
         assert!(Process::find(&file).unwrap().is_none());
+    }
+
+    #[test]
+    fn only_what_this_child_said_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, pid) = (dir.path().join("log"), dir.path().join("pid"));
+        let script = dir.path().join("node");
+        for (says, in_use) in [("/x is in use by another process", true), ("no", false)] {
+            fs::write(&script, format!("echo {says}; exit 1\n")).unwrap();
+            let program = Path::new("/bin/sh");
+            let mut child = Child::spawn(Command::new(program).arg(&script), "n", &log, &pid).unwrap();
+            while child.ended().is_none() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(child.found_directory_in_use(), in_use);
+        }
     }
 
     #[test]

@@ -21,6 +21,10 @@ use crate::session::{GENESIS_FILE, block_on};
 
 /// How often a network is made anew where another program took a port in the last moment.
 const TRIES: usize = 4;
+/// How long a node is started again that finds its directory in use: a process that was killed takes a moment to end.
+const RETRY: Duration = Duration::from_secs(3);
+/// Pause before that.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// Most nodes of a development network.
 const MAX_NODES: i64 = 16;
 
@@ -49,7 +53,7 @@ impl Up {
             let made = !dir.join(GENESIS_FILE).exists();
             let (place, mut children) = self.start(&dir, &program)?;
             let shown = Progress::spinner(output, "starting");
-            let failure = match wait_for(&place, wait, &mut children, State::has_leader) {
+            let failure = match wait_for(&place, wait, (&program, &mut children), State::has_leader) {
                 Ok(()) => break (place, children),
                 Err(failure) => failure,
             };
@@ -109,15 +113,26 @@ impl Up {
 pub(super) fn wait_for(
     place: &Place,
     wait: Duration,
-    children: &mut [Child],
+    (program, children): (&Path, &mut [Child]),
     wanted: impl Fn(&State) -> bool,
 ) -> Result<(), Failure> {
     let session = place.session()?;
     let begun = Instant::now();
     session.run(async {
         loop {
-            if let Some(failure) = children.iter_mut().find_map(Child::ended) {
-                return Err(failure);
+            for child in children.iter_mut() {
+                let Some(failure) = child.ended() else { continue };
+                if begun.elapsed() > RETRY || !child.found_directory_in_use() {
+                    return Err(failure);
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
+                let _lock = place.lock()?;
+                let member = place.member(&child.name)?;
+                if member.process()?.is_some() {
+                    // Another program has started it meanwhile.
+                    return Err(failure);
+                }
+                *child = member.start(program)?;
             }
             let mut state = State::of(place)?;
             state.ask(&session).await?;
