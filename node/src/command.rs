@@ -191,6 +191,31 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// Tells on stderr what went wrong.
 #[must_use]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let _nowhere_to_say = writeln!(io::stderr().lock(), "quipu-node: {error:#}");
+    let _nowhere_to_say = writeln!(io::stderr().lock(), "quipu-node: {}", told(error));
     ExitCode::FAILURE
+}
+
+/// An error with its causes; those that it tells itself are not told again.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_tells_itself_is_not_told_again() {
+        let cause = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let whole = anyhow::Error::from(cause()).context(format!("k: cannot read it: {}", cause()));
+        assert_eq!(told(&whole), format!("k: cannot read it: {}", cause()));
+        let part = anyhow::Error::from(cause()).context("k");
+        assert_eq!(told(&part), format!("k: {}", cause()));
+    }
 }

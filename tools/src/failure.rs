@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quipu_crypto::id::TimeMs;
 use quipu_crypto::key_file::KeyFileError;
 use quipu_genesis::ReadError;
 use quipu_genesis::ceremony::SignError;
@@ -14,6 +16,11 @@ use quipu_genesis::file::FileError;
 use quipu_ledger::codec::DecodeError;
 use quipu_node::client::ClientError;
 use quipu_node::client_protocol::{CloseCode, Rejection, Unavailable};
+
+use crate::value::time_text;
+
+/// How much clocks differ without anybody having to look.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// What the program ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,9 +146,12 @@ impl From<ClientError> for Failure {
         let message = error.to_string();
         match error {
             ClientError::Refused { code, key, .. } => match code {
-                CloseCode::Stranger => Self::new(Exit::Rejected, "stranger", message).hint(format!(
-                    "the key {key} is in no membership of this network; choose a member's key with --key or QUIPU_KEY"
-                )),
+                CloseCode::Stranger => Self::new(
+                    Exit::Rejected,
+                    "stranger",
+                    format!("{message}; the key shown was {key}"),
+                )
+                .hint("choose a member's key with --key or QUIPU_KEY, or have an administrator enrol this one"),
                 CloseCode::Protocol => Self::general("protocol", message)
                     .hint("the node speaks another version; use the quipu that came with it"),
                 CloseCode::Stopping | CloseCode::Replaced | CloseCode::Full => {
@@ -158,9 +168,36 @@ impl From<ClientError> for Failure {
     }
 }
 
+/// A refusal for people: times as dates.
+pub(crate) fn rejection_text(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::Expired { expires_at, now } => format!(
+            "the transaction expired at {}; for the network it is {}",
+            time_text(*expires_at),
+            time_text(*now)
+        ),
+        Rejection::ExpiryTooFar { expires_at, latest } => format!(
+            "the transaction expires at {}; the network allows {} at the latest now",
+            time_text(*expires_at),
+            time_text(*latest)
+        ),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a time is further in the future of this machine than clocks usually differ.
+fn is_ahead(time: TimeMs) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(time.get()) > now.saturating_add(CLOCKS_DIFFER)
+}
+
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         let hint = match &rejection {
+            Rejection::Expired { now, .. } if is_ahead(*now) => {
+                "the network's time is ahead of this machine's: its genesis is dated in the future, or this clock is \
+                 behind; compare with `quipu genesis show`, or sign one with a longer --expires-in"
+            }
             Rejection::TooLarge { .. } => "split it, or keep large values elsewhere and their hash here",
             Rejection::WrongNetwork { .. } => "choose the network that it was signed for with --network",
             Rejection::Expired { .. } => "it was not executed; make and sign a new one",
@@ -172,7 +209,7 @@ impl From<Rejection> for Failure {
             Rejection::Busy { .. } => "try again, more slowly",
             Rejection::Malformed(_) | Rejection::BadSignature => "sign it again with this version of quipu",
         };
-        Self::new(Exit::Rejected, rejection.code(), &rejection).hint(hint)
+        Self::new(Exit::Rejected, rejection.code(), rejection_text(&rejection)).hint(hint)
     }
 }
 
@@ -193,5 +230,48 @@ impl From<Unavailable> for Failure {
             ),
             _ => failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_dates_and_a_network_ahead_is_noticed() {
+        let expires_at = TimeMs(1_700_000_000_000);
+        let past = Failure::from(Rejection::Expired {
+            expires_at,
+            now: TimeMs(1_700_000_001_000),
+        });
+        assert!(
+            past.message.contains("2023-11-14T22:13:20") && !past.message.contains("1700000000"),
+            "{}",
+            past.message
+        );
+        assert!(!past.hint.contains("ahead"), "{}", past.hint);
+        let future = Failure::from(Rejection::Expired {
+            expires_at,
+            now: TimeMs(9_000_000_000_000),
+        });
+        assert!(future.hint.contains("dated in the future"), "{}", future.hint);
+        let far = rejection_text(&Rejection::ExpiryTooFar {
+            expires_at,
+            latest: expires_at,
+        });
+        assert_eq!(far.matches("2023-11-14T22:13:20").count(), 2, "{far}");
+    }
+
+    #[test]
+    fn a_stranger_is_told_its_key_once() {
+        let key = quipu_crypto::key::PublicKey::from_bytes([7; 32]);
+        let failure = Failure::from(ClientError::Refused {
+            node: "node1".to_owned(),
+            code: CloseCode::Stranger,
+            key,
+        });
+        let told = format!("{} {}", failure.message, failure.hint);
+        assert_eq!(told.matches(&key.to_string()).count(), 1, "{told}");
+        assert_eq!(told.matches("QUIPU_KEY").count(), 1, "{told}");
     }
 }

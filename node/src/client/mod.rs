@@ -80,11 +80,7 @@ impl Default for ClientSettings {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Every node that could be reached closed the connection for a reason that will not pass by itself.
-    #[error(
-        "{node} refused the connection: {}; the key shown was {key}: have an administrator enrol it, or name \
-         another with --key or QUIPU_KEY",
-        code.meaning()
-    )]
+    #[error("{node} refused the connection: {}", code.meaning())]
     Refused {
         /// Who.
         node: String,

@@ -20,7 +20,7 @@ use super::order::{Order, Ticket};
 use super::saved::Writer;
 use super::settle::{Fate, settle};
 use super::sign::Signer;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, rejection_text};
 use crate::progress::Progress;
 
 /// Most transactions that are sent and not answered.
@@ -232,7 +232,7 @@ impl Run<'_> {
                     Outcome::Failed(reason) => (&mut summary.failed, Some(reason.to_string())),
                 }
             }
-            Fate::Rejected(rejection) => (&mut summary.failed, Some(rejection.to_string())),
+            Fate::Rejected(rejection) => (&mut summary.failed, Some(rejection_text(rejection))),
             Fate::Never => (
                 &mut summary.failed,
                 Some("it expired, and never will be executed".to_owned()),
