@@ -148,7 +148,8 @@ fn stop(place: &Place, member: &Member, kill: bool) -> Result<(), Failure> {
         .hint(format!("look into {}, or add --kill", member.log().display())))
 }
 
-/// Starts one node and waits until it answers.
+/// Starts one node and waits until it takes part again: where there is a leader, until it has executed what was
+/// committed when it first answered.
 fn start(place: &Place, member: &Member, global: &Global) -> Result<(), Failure> {
     let lock = place.lock()?;
     if let Some(process) = member.process()? {
@@ -159,8 +160,9 @@ fn start(place: &Place, member: &Member, global: &Global) -> Result<(), Failure>
     let mut child = member.start(&program)?;
     drop(lock);
     let wait = global.timeout.unwrap_or(START_WAIT);
+    let mut aim = None;
     up::wait_for(place, wait, (&program, std::slice::from_mut(&mut child)), |state| {
-        state.answers(&member.name)
+        state.answers(&member.name) && state.has_caught_up(&member.name, &mut aim)
     })
 }
 

@@ -106,20 +106,34 @@ impl Processes {
 
     /// SIGTERM to all, and waits.
     pub(crate) fn stop_all(&mut self) {
-        for child in self.children.iter().flatten() {
-            let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-            assert!(sent.success());
-        }
-        for node in 0..self.count() {
-            if let Some(mut child) = self.children[node].take() {
-                let status = child.wait().unwrap();
-                assert!(
-                    status.success(),
-                    "node {node} ended with {status}:\n{}",
-                    self.tail(node)
-                );
-            }
-        }
+        (0..self.count()).for_each(|node| self.stop(node));
+    }
+
+    /// SIGTERM to all, the leader last: with nobody to hand over to it makes no more blocks, so all copies end alike.
+    pub(crate) fn stop_all_after(&mut self, statuses: &[NodeStatus]) {
+        let leader = statuses
+            .iter()
+            .position(|status| status.leader == Some(status.slot))
+            .unwrap();
+        (0..self.count())
+            .filter(|node| *node != leader)
+            .for_each(|node| self.stop(node));
+        self.stop(leader);
+    }
+
+    /// SIGTERM to one, and waits for its end.
+    fn stop(&mut self, node: usize) {
+        let Some(mut child) = self.children[node].take() else {
+            return;
+        };
+        let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        assert!(sent.success());
+        let status = child.wait().unwrap();
+        assert!(
+            status.success(),
+            "node {node} ended with {status}:\n{}",
+            self.tail(node)
+        );
     }
 
     pub(crate) fn tail(&self, node: usize) -> String {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use comfy_table::Table;
-use quipu_crypto::id::Slot;
+use quipu_crypto::id::{Height, Slot};
 use quipu_node::client_protocol::{Answer, Call, NodeStatus};
 use serde_json::{Value, json};
 
@@ -126,6 +126,19 @@ impl State {
 
     pub(super) fn answers(&self, name: &str) -> bool {
         self.nodes.iter().any(|node| node.name == name && node.status.is_some())
+    }
+
+    /// Whether a node has executed what the leader had committed when this was first asked; without a leader nobody can.
+    pub(super) fn has_caught_up(&self, name: &str, aim: &mut Option<Height>) -> bool {
+        let status = |wanted: &dyn Fn(&NodeState) -> bool| {
+            let node = self.nodes.iter().find(|node| wanted(node));
+            node.and_then(|node| node.status.as_ref())
+        };
+        let Some(leader) = status(&|node| node.role() == "leader") else {
+            return true;
+        };
+        let aim = *aim.get_or_insert(leader.commit);
+        status(&|node| node.name == name).is_some_and(|status| status.leader.is_some() && status.executed.height >= aim)
     }
 
     pub(super) fn write(&self, output: Output) -> Result<(), Failure> {

@@ -114,7 +114,7 @@ pub(super) fn wait_for(
     place: &Place,
     wait: Duration,
     (program, children): (&Path, &mut [Child]),
-    wanted: impl Fn(&State) -> bool,
+    mut wanted: impl FnMut(&State) -> bool,
 ) -> Result<(), Failure> {
     let session = place.session()?;
     let begun = Instant::now();
