@@ -128,7 +128,8 @@ impl State {
         self.nodes.iter().any(|node| node.name == name && node.status.is_some())
     }
 
-    /// Whether a node has executed what the leader had committed when this was first asked; without a leader nobody can.
+    /// Whether a node has executed what the leader had committed when this was first asked; without a leader nobody
+    /// can.
     pub(super) fn has_caught_up(&self, name: &str, aim: &mut Option<Height>) -> bool {
         let status = |wanted: &dyn Fn(&NodeState) -> bool| {
             let node = self.nodes.iter().find(|node| wanted(node));
