@@ -240,6 +240,12 @@ impl Replica {
         self.forward(moment.now, out);
     }
 
+    /// The leader, where it is known and can be reached.
+    fn leader_session(&self) -> Option<(Slot, SessionId)> {
+        let leader = self.leader?;
+        Some((leader, *self.sessions.get(&leader)?))
+    }
+
     fn ticked(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
         let sound = self.clocks.sound() && !self.stopping;
         if sound != self.may_campaign {

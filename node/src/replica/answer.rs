@@ -155,10 +155,7 @@ impl Replica {
             }
             return;
         }
-        let Some((leader, session)) = self
-            .leader
-            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
-        else {
+        let Some((leader, session)) = self.leader_session() else {
             return;
         };
         let mut batch = Vec::new();
@@ -264,10 +261,7 @@ impl Replica {
     pub(super) fn ask_for_block_at(&mut self, time: TimeMs, out: &mut Vec<Action>) {
         if self.role == Role::Leader {
             self.leading.wait_for(time);
-        } else if let Some((leader, session)) = self
-            .leader
-            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)))
-        {
+        } else if let Some((leader, session)) = self.leader_session() {
             out.push(frame(leader, session, &PeerFrame::Expire { time }));
         }
     }

@@ -77,9 +77,7 @@ impl Replica {
             );
             return;
         }
-        let session = self
-            .leader
-            .and_then(|leader| self.sessions.get(&leader).map(|session| (leader, *session)));
+        let session = self.leader_session();
         match session {
             Some((leader, session)) => {
                 self.reads.asked.insert(number, (ticket, since));
