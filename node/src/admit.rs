@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
-use quipu_crypto::id::TimeMs;
+use quipu_crypto::id::{NetworkId, TimeMs, TransactionId};
 use quipu_ledger::codec::DecodeError;
 use quipu_ledger::execute;
 use quipu_ledger::limits::MAX_TRANSACTION_BYTES;
@@ -147,20 +147,53 @@ impl Admitter {
 
     /// All checks but the signature.
     fn check(&self, bytes: Vec<u8>) -> Result<SignedTransaction, Box<Answer>> {
+        let rules = Rules {
+            network: self.store.network(),
+            membership: &self.membership,
+            now: clock::wall().max(self.status.executed_time()),
+        };
+        rules.check(bytes, |id| {
+            find(&self.store, id).map_err(|error| Unavailable::Store(error.to_string()))
+        })
+    }
+}
+
+/// What is refused at the door, but for the signature.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// This network.
+    pub network: NetworkId,
+    /// Who may send.
+    pub membership: &'a Membership,
+    /// The node's clock, or the last executed block's time where that is later.
+    pub now: TimeMs,
+}
+
+impl Rules<'_> {
+    /// Checks a transaction; `find` says what is recorded of one that was executed before.
+    ///
+    /// # Errors
+    /// The answer for its client: a refusal, or the recorded result.
+    pub fn check(
+        &self,
+        bytes: Vec<u8>,
+        find: impl FnOnce(TransactionId) -> Result<Option<Receipt>, Unavailable>,
+    ) -> Result<SignedTransaction, Box<Answer>> {
         let reject = |rejection| Box::new(Answer::Rejected(rejection));
         let transaction = SignedTransaction::decode(bytes).map_err(|error| reject(refused(error)))?;
         let body = transaction.body();
-        let here = self.store.network();
-        if body.network != here {
+        if body.network != self.network {
             return Err(reject(Rejection::WrongNetwork {
                 given: body.network,
-                here,
+                here: self.network,
             }));
         }
-        if let Some(known) = self.known(&transaction)? {
-            return Err(Box::new(known));
+        match find(transaction.id()) {
+            Ok(None) => {}
+            Ok(Some(receipt)) => return Err(Box::new(Answer::Executed(receipt))),
+            Err(unavailable) => return Err(Box::new(Answer::Unavailable(unavailable))),
         }
-        let now = clock::wall().max(self.status.executed_time());
+        let now = self.now;
         if body.expires_at <= now {
             return Err(reject(Rejection::Expired {
                 expires_at: body.expires_at,
@@ -174,15 +207,8 @@ impl Admitter {
                 latest,
             }));
         }
-        execute::check_rights(body, &self.membership).map_err(|reason| reject(not_allowed(&transaction, reason)))?;
+        execute::check_rights(body, self.membership).map_err(|reason| reject(not_allowed(&transaction, reason)))?;
         Ok(transaction)
-    }
-
-    /// The recorded result of one that was executed before.
-    fn known(&self, transaction: &SignedTransaction) -> Result<Option<Answer>, Box<Answer>> {
-        let found = find(&self.store, transaction.id())
-            .map_err(|error| Box::new(Answer::Unavailable(Unavailable::Store(error.to_string()))))?;
-        Ok(found.map(Answer::Executed))
     }
 }
 
@@ -190,10 +216,7 @@ impl Admitter {
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub fn find(
-    store: &Store,
-    id: quipu_crypto::id::TransactionId,
-) -> Result<Option<Receipt>, quipu_ledger::store::StoreError> {
+pub fn find(store: &Store, id: TransactionId) -> Result<Option<Receipt>, quipu_ledger::store::StoreError> {
     let Some(found) = store.view()?.transaction(id)? else {
         return Ok(None);
     };

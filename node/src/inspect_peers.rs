@@ -1,15 +1,43 @@
 //! Keeps the thread between the network and the replica: each frame of a peer is inspected in order and passed on.
 
 use crossbeam_channel::Sender;
+use quipu_consensus::input::SessionId;
+use quipu_crypto::id::Slot;
 use tokio::sync::mpsc;
 
 use crate::admit::Door;
-use crate::inspect::{Inspector, Known};
+use crate::inspect::{Finding, Inspector, Known};
 use crate::network::PeerEvent;
-use crate::peer_protocol::PeerFrame;
+use crate::peer_protocol::{PeerFrame, TransactionBytes};
 use crate::replica::Event;
 use crate::run::RunEvent;
 use crate::youngest::Youngest;
+
+/// What becomes of a frame.
+#[derive(Debug)]
+pub enum Passed {
+    /// It is for the replica.
+    On(Event),
+    /// Transactions of a peer's clients, for admission.
+    ToAdmission(Vec<TransactionBytes>),
+    /// A peer sent what no honest node sends.
+    Faulty(Finding),
+}
+
+/// Inspects one frame of `from`.
+pub fn pass(inspector: &mut Inspector, from: Slot, session: SessionId, frame: PeerFrame) -> Passed {
+    match frame {
+        PeerFrame::Engine(message) => match inspector.inspect(from, message) {
+            Ok(message) => Passed::On(Event::Engine { from, session, message }),
+            Err(finding) => Passed::Faulty(finding),
+        },
+        PeerFrame::Forward(transactions) => Passed::ToAdmission(transactions),
+        PeerFrame::ReadIndex { number } => Passed::On(Event::ReadIndex { from, session, number }),
+        PeerFrame::ReadHeight { number, height } => Passed::On(Event::ReadHeight { number, height }),
+        PeerFrame::Clock { time } => Passed::On(Event::Clock { from, time }),
+        PeerFrame::Expire { time } => Passed::On(Event::Expire { time }),
+    }
+}
 
 /// Serves until the network or the replica is gone.
 pub fn run(
@@ -22,29 +50,23 @@ pub fn run(
     while let Some(event) = peers.blocking_recv() {
         appended.take().into_iter().for_each(|known| inspector.appended(known));
         let told = match event {
-            PeerEvent::Up { slot, session } => Some(Event::PeerUp { peer: slot, session }),
-            PeerEvent::Down { slot, session } => Some(Event::PeerDown { peer: slot, session }),
-            PeerEvent::Frame { from, session, frame } => match frame {
-                PeerFrame::Engine(message) => match inspector.inspect(from, message) {
-                    Ok(message) => Some(Event::Engine { from, session, message }),
-                    Err(finding) => {
-                        tracing::error!(%from, %finding, "a peer sent what no honest node sends");
-                        Some(Event::Faulty { from })
-                    }
-                },
-                PeerFrame::Forward(transactions) => {
+            PeerEvent::Up { slot, session } => Event::PeerUp { peer: slot, session },
+            PeerEvent::Down { slot, session } => Event::PeerDown { peer: slot, session },
+            PeerEvent::Frame { from, session, frame } => match pass(&mut inspector, from, session, frame) {
+                Passed::On(event) => event,
+                Passed::ToAdmission(transactions) => {
                     for bytes in transactions {
                         door.offer(bytes.into_vec(), None);
                     }
-                    None
+                    continue;
                 }
-                PeerFrame::ReadIndex { number } => Some(Event::ReadIndex { from, session, number }),
-                PeerFrame::ReadHeight { number, height } => Some(Event::ReadHeight { number, height }),
-                PeerFrame::Clock { time } => Some(Event::Clock { from, time }),
-                PeerFrame::Expire { time } => Some(Event::Expire { time }),
+                Passed::Faulty(finding) => {
+                    tracing::error!(%from, %finding, "a peer sent what no honest node sends");
+                    Event::Faulty { from }
+                }
             },
         };
-        if told.is_some_and(|event| events.send(RunEvent::Replica(event)).is_err()) {
+        if events.send(RunEvent::Replica(told)).is_err() {
             return;
         }
     }

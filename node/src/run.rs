@@ -263,6 +263,9 @@ impl Runner {
                 tracing::error!(held = %evidence.held, shown = %evidence.shown, by = %evidence.by,
                     "evidence: two blocks of one height and term");
             }
+            Action::Distrusted { leader } => {
+                tracing::error!(%leader, "the leader names another result of execution than was found here");
+            }
             Action::Halt(reason) => self.halt(reason),
         }
     }

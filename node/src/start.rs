@@ -17,9 +17,10 @@ use quipu_ledger::membership::Node;
 use quipu_ledger::store::{Executor, LogChange, Store};
 
 use self::parts::Parts;
-use crate::clock::Ticks;
+use crate::clock::{SystemEntropy, Ticks};
 use crate::config::{ConfigError, ConfigFile, DATA_DIR, GENESIS_FILE, KEY_FILE};
 use crate::init::{self, InitError};
+use crate::limits::ENGINE_SETTINGS;
 use crate::network::NetworkError;
 
 /// Name of the file that a running node holds a lock on.
@@ -172,15 +173,14 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
         .map_err(|error| failed(error.to_string()))?;
     let executor = Executor::open(&store).map_err(|error| failed(error.to_string()))?;
     let ticks = Ticks::start();
-    let restart = restore::read(
-        &store,
-        executor.executed(),
-        &prepared.node,
-        &prepared.key,
-        start,
-        ticks.now(),
-    )
-    .map_err(failed)?;
+    let begins = restore::Start {
+        node: &prepared.node,
+        key: &prepared.key,
+        count: start,
+        settings: ENGINE_SETTINGS,
+    };
+    let restart =
+        restore::read(&store, executor.executed(), &begins, ticks.now(), &mut SystemEntropy).map_err(failed)?;
     let parts = Parts::begin(&prepared, store.clone(), executor, restart, ticks)?;
     let ended = parts.serve(stop).await;
     // Derived records are written without a log of their own: on disk now, they need not be derived again at the start.

@@ -156,6 +156,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
                 ticket: ReadTicket(ticket),
             },
             Event::Transfer => Input::Transfer { to: None },
+            Event::Wake => return,
             Event::Submit(request) => {
                 self.waiting.push(request);
                 return self.propose(now, entropy, effects);
@@ -324,7 +325,7 @@ fn link(block: &SimulatedBlock) -> Link {
     Link {
         id: block.id,
         previous: block.previous,
-        request: block.payload,
+        requests: (block.payload != 0).then_some(block.payload).into_iter().collect(),
         configuration: block.configuration.clone(),
     }
 }

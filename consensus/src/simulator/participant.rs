@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
+use super::checkers::Violation;
 use crate::block::Configuration;
 use crate::engine::Status;
 use crate::input::{Entropy, PersistSeq, SessionId, Tick};
@@ -54,6 +55,10 @@ pub trait Participant: Sized {
 
     /// What a message promises; the checkers hold it against the sender's disk (I20).
     fn claim(message: &Self::Message) -> Claim;
+
+    /// It is this late now by the true clock; `healed` once nothing goes wrong any more. For what belongs to a network
+    /// and to none of its processes, such as clients; the rest has only the clock that [`Self::handle`] shows it.
+    fn clock(_setup: &Self::Setup, _now: u64, _healed: bool) {}
 }
 
 /// A block as the checkers see it.
@@ -63,8 +68,8 @@ pub struct Link {
     pub id: BlockId,
     /// Its parent's hash.
     pub previous: Hash,
-    /// The client request in it; zero for none.
-    pub request: u64,
+    /// The client requests that take effect in it, each once in a chain.
+    pub requests: Vec<u64>,
     /// For a membership block.
     pub configuration: Option<Configuration>,
 }
@@ -105,6 +110,8 @@ pub enum Event<M> {
     Read(u64),
     /// The operator wants another leader.
     Transfer,
+    /// The time that [`Effect::Wake`] asked for has come.
+    Wake,
 }
 
 /// What a participant wants done.
@@ -136,6 +143,10 @@ pub enum Effect<M, W> {
     Acknowledge(u64, BlockId),
     /// The client of this read was answered from that height.
     ReadReady(u64, Height),
+    /// Send [`Event::Wake`] after so many ms: a thread of the process is done then.
+    Wake(u64),
+    /// The process found broken what the oracle cannot see.
+    Broken(Violation),
     /// The process stops; `true` where a failed disk made it.
     Halt(String, bool),
 }

@@ -281,6 +281,7 @@ impl<P: Participant> Run<P> {
     /// Ends the faults. A minority may stay dead.
     fn heal(&mut self) {
         self.healing = true;
+        self.world.healed = true;
         self.world.faults = self.world.faults.healed();
         self.world.network.mend();
         let slots = self.world.slots();

@@ -35,6 +35,8 @@ pub struct World<P: Participant> {
     pub(super) acknowledged: u64,
     pub(super) reads: u64,
     pub(super) failed: Option<Violation>,
+    /// Nothing goes wrong any more.
+    pub(super) healed: bool,
     queue: BTreeMap<(u64, u64), Happening<P::Message>>,
     planned: u64,
 }
@@ -115,6 +117,7 @@ impl<P: Participant> World<P> {
             acknowledged: 0,
             reads: 0,
             failed: None,
+            healed: false,
             queue: BTreeMap::new(),
             planned: 0,
         }
@@ -141,6 +144,7 @@ impl<P: Participant> World<P> {
         let (at, _) = *entry.key();
         let happening = entry.remove();
         self.now = self.now.max(at);
+        P::clock(&self.setup, self.now, self.healed);
         match happening {
             Happening::Chore(chore) => return Some(Some(chore)),
             Happening::Start(slot) => self.start(slot),
@@ -310,6 +314,12 @@ impl<P: Participant> World<P> {
                 self.reads = self.reads.saturating_add(1);
                 return self.oracle.read_answered(slot, ticket, height);
             }
+            Effect::Wake(after_ms) => {
+                let life = self.nodes.get(&slot).map(|node| node.life);
+                let event = Event::Wake;
+                self.plan(after_ms, Happening::Event { slot, life, event });
+            }
+            Effect::Broken(violation) => return Err(violation),
             Effect::Halt(_, true) => self.crash(slot),
             Effect::Halt(reason, false) => {
                 return Err(Violation {

@@ -324,6 +324,7 @@ impl<R: Rules + Clone> Script<R> {
             Effect::Commit(upto) => self.say(format!("{slot} commits {}", show::id(upto))),
             Effect::Acknowledge(request, id) => self.say(format!("{slot} acknowledges {request} in {}", show::id(id))),
             Effect::ReadReady(_, height) => self.say(format!("{slot} reads at {height}")),
+            Effect::Wake(_) | Effect::Broken(_) => panic!("{slot}: a bare engine asks for no such thing"),
             Effect::Halt(reason, _) => {
                 self.say(format!("{slot} halts: {reason}"));
                 self.node(slot).process = None;

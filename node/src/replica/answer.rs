@@ -4,7 +4,7 @@
 //! Invariant: nobody waits for ever: a transaction is answered with its result, or as expired once an executed block
 //! has reached its expiry (on an idle network the leader is asked to cut one).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use quipu_consensus::engine::Role;
 use quipu_consensus::input::Tick;
@@ -32,7 +32,8 @@ struct Unsettled {
 /// Who waits for which transaction.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    all: HashMap<TransactionId, Unsettled>,
+    /// In the order of their ids: what is sent again goes in an order that is the same in every run.
+    all: BTreeMap<TransactionId, Unsettled>,
     /// Those to be sent now.
     outbox: Vec<TransactionId>,
     swept: Tick,

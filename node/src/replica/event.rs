@@ -119,6 +119,8 @@ pub enum Action {
     ReadNow { ticket: Ticket, confirmed: bool },
     /// Keep the evidence.
     Evidence(Evidence),
+    /// Say that the leader named another result of execution than was found here; the engine knows.
+    Distrusted { leader: Slot },
     /// Stop the process: something is broken.
     Halt(String),
 }

@@ -168,7 +168,7 @@ impl Replica {
                 ..append
             }),
             Verdict::Differs => {
-                tracing::error!(leader = %from, "the leader names another result of execution than was found here");
+                out.push(Action::Distrusted { leader: from });
                 self.feed(moment, Input::Distrust { leader: from }, out);
                 None
             }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: a read is answered as confirmed only from a state at or above its height; nobody waits for ever.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use quipu_consensus::engine::Role;
 use quipu_consensus::input::{Input, ReadTicket, SessionId, Tick};
@@ -29,9 +29,9 @@ enum Asker {
 pub(super) struct Reads {
     next: u64,
     /// At the engine, by engine ticket.
-    confirming: HashMap<u64, (Asker, Tick)>,
+    confirming: BTreeMap<u64, (Asker, Tick)>,
     /// At the leader, by question.
-    asked: HashMap<u64, (Ticket, Tick)>,
+    asked: BTreeMap<u64, (Ticket, Tick)>,
     /// No leader was known: to be tried again.
     homeless: Vec<(Ticket, Tick)>,
     /// Confirmed, waiting for execution.

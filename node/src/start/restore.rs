@@ -1,26 +1,58 @@
-//! Keeps how replica and engine are rebuilt from the store.
+//! Keeps how replica and engine are rebuilt from what is stored.
 //!
 //! Invariant: what is restored is what is on the disk; blocks above the base are checked again before they count.
+//! Leaves where it is stored to [`Stored`]: the store in the product, an image in the simulator.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
-use quipu_consensus::engine::Restored;
-use quipu_consensus::input::Tick;
+use quipu_consensus::engine::{Restored, Settings};
+use quipu_consensus::input::{Entropy, Tick};
 use quipu_consensus::message::Promise;
 use quipu_consensus::output::VoteRecord;
 use quipu_consensus::raft::{Raft, RaftRules};
-use quipu_crypto::id::Height;
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
 use quipu_crypto::key::SecretKey;
-use quipu_ledger::block::{Block, Executed, Kind};
+use quipu_crypto::merkle::Frontier;
+use quipu_ledger::block::{Block, Executed, Header, Kind};
 use quipu_ledger::membership::Node;
 use quipu_ledger::rules::ChainTip;
+use quipu_ledger::store::record::PromiseRecord;
 use quipu_ledger::store::{Store, StoreError};
 
 use crate::chain_block::{ChainBlock, configuration};
-use crate::clock::SystemEntropy;
-use crate::limits::ENGINE_SETTINGS;
 use crate::replica::Beginning;
+
+/// What a start reads. Heights above the tip hold nothing.
+#[expect(missing_docs, reason = "as the methods of `Store` of the same names")]
+#[expect(clippy::missing_errors_doc, reason = "where it cannot be read, or is damaged")]
+pub trait Stored {
+    /// Why it could not be read.
+    type Error: Display;
+
+    fn tip(&self) -> BlockId;
+    fn commit_hint(&self) -> Result<Height, Self::Error>;
+    fn vote(&self) -> Result<VoteRecord, Self::Error>;
+    fn promises(&self) -> Result<BTreeMap<Slot, Promise>, Self::Error>;
+    fn terms(&self) -> Result<Vec<(Term, Height)>, Self::Error>;
+    fn header(&self, height: Height) -> Result<Option<Header>, Self::Error>;
+    fn block(&self, height: Height) -> Result<Option<Block>, Self::Error>;
+    fn frontier_to(&self, last: Height) -> Result<Frontier, Self::Error>;
+    fn executed_at(&self, height: Height) -> Result<Option<Executed>, Self::Error>;
+}
+
+/// Who starts, and how.
+pub struct Start<'a> {
+    /// This node.
+    pub node: &'a Node,
+    /// Its key.
+    pub key: &'a SecretKey,
+    /// How often it was started, this start included.
+    pub count: u64,
+    /// Times and limits of the engine.
+    pub settings: Settings,
+}
 
 /// What a start begins with.
 pub struct Restart {
@@ -36,55 +68,44 @@ pub struct Restart {
 ///
 /// # Errors
 /// What is damaged or does not fit, in words.
-pub fn read(
-    store: &Store,
+pub fn read<S: Stored>(
+    stored: &S,
     executed: Executed,
-    node: &Node,
-    key: &SecretKey,
-    start: u64,
+    start: &Start<'_>,
     now: Tick,
+    entropy: &mut dyn Entropy,
 ) -> Result<Restart, String> {
-    let failed = |error: StoreError| error.to_string();
     // What is executed was committed, also where the hint on the disk is older.
-    let committed = store
-        .commit_hint()
-        .map_err(failed)?
+    let committed = words(stored.commit_hint())?
         .max(executed.height)
-        .min(store.tip().height);
-    let base = Arc::new(chain_tip(store, committed)?);
-    let blocks = blocks_above(store, &base)?;
+        .min(stored.tip().height);
+    let base = Arc::new(chain_tip(stored, committed)?);
+    let blocks = blocks_above(stored, &base)?;
     let tip = blocks
         .last()
         .and_then(ChainBlock::tip)
         .map_or_else(|| Arc::clone(&base), Arc::clone);
-    let vote = store.vote().map_err(failed)?;
     let restored = Restored {
-        slot: node.slot,
-        incarnation: node.incarnation,
-        start,
-        vote: VoteRecord {
-            term: vote.term,
-            voted_for: vote.voted_for,
-        },
-        terms: store.terms().map_err(failed)?,
+        slot: start.node.slot,
+        incarnation: start.node.incarnation,
+        start: start.count,
+        vote: words(stored.vote())?,
+        terms: words(stored.terms())?,
         base: base.id(),
         blocks: blocks.clone(),
         commit_hint: committed,
         configuration: (base.membership_height(), configuration(base.membership())),
-        promises: promises(store).map_err(failed)?,
+        promises: words(stored.promises())?,
     };
-    let engine = Raft::new(ENGINE_SETTINGS, restored, RaftRules, now, &mut SystemEntropy);
-    let header = store
-        .header(executed.height)
-        .map_err(failed)?
-        .ok_or("the executed block is missing")?;
+    let engine = Raft::new(start.settings, restored, RaftRules, now, entropy);
+    let header = words(stored.header(executed.height))?.ok_or("the executed block is missing")?;
     let beginning = Beginning {
-        slot: node.slot,
-        key: key.clone(),
+        slot: start.node.slot,
+        key: start.key.clone(),
         engine: Box::new(engine),
-        last_transactions: last_transactions(store, &tip).map_err(failed)?,
+        last_transactions: words(last_transactions(stored, &tip))?,
         tip,
-        executed: quadruples(store, base.header().executed.height, executed).map_err(failed)?,
+        executed: words(quadruples(stored, base.header().executed.height, executed))?,
         executed_time: header.time,
     };
     Ok(Restart {
@@ -94,28 +115,25 @@ pub fn read(
     })
 }
 
-/// The chain up to `height`, from the stored headers.
-fn chain_tip(store: &Store, height: Height) -> Result<ChainTip, String> {
-    let failed = |error: StoreError| error.to_string();
-    let header = store.header(height).map_err(failed)?.ok_or("a header is missing")?;
-    let id = store.block_id(height).map_err(failed)?.ok_or("a header is missing")?;
-    let frontier = store.frontier_to(height).map_err(failed)?;
-    let in_force: Block = store
-        .block(header.membership)
-        .map_err(failed)?
-        .ok_or("the membership block is missing")?;
-    ChainTip::restore(header, id.hash, frontier, &in_force).map_err(|fault| fault.to_string())
+fn words<T, E: Display>(read: Result<T, E>) -> Result<T, String> {
+    read.map_err(|error| error.to_string())
 }
 
-fn blocks_above(store: &Store, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, String> {
+/// The chain up to `height`, from the stored headers.
+fn chain_tip<S: Stored>(stored: &S, height: Height) -> Result<ChainTip, String> {
+    let header = words(stored.header(height))?.ok_or("a header is missing")?;
+    let hash = header.hash();
+    let frontier = words(stored.frontier_to(height))?;
+    let in_force: Block = words(stored.block(header.membership))?.ok_or("the membership block is missing")?;
+    ChainTip::restore(header, hash, frontier, &in_force).map_err(|fault| fault.to_string())
+}
+
+fn blocks_above<S: Stored>(stored: &S, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, String> {
     let mut blocks = Vec::new();
     let mut tip = Arc::clone(base);
-    while tip.id().height < store.tip().height {
+    while tip.id().height < stored.tip().height {
         let height = tip.id().height.next();
-        let block = store
-            .block(height)
-            .map_err(|error| error.to_string())?
-            .ok_or("a block is missing")?;
+        let block = words(stored.block(height))?.ok_or("a block is missing")?;
         let next = tip.check(&block).map_err(|fault| format!("block {height}: {fault}"))?;
         tip = Arc::new(next);
         blocks.push(ChainBlock::new(block, Arc::clone(&tip)));
@@ -123,22 +141,12 @@ fn blocks_above(store: &Store, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, 
     Ok(blocks)
 }
 
-fn promises(store: &Store) -> Result<BTreeMap<quipu_crypto::id::Slot, Promise>, StoreError> {
-    let kept = store.promises()?;
-    let promise = |kept: quipu_ledger::store::record::PromiseRecord| Promise {
-        start: kept.start,
-        vote: kept.vote,
-        accepted: kept.accepted,
-    };
-    Ok(kept.into_iter().map(|(slot, kept)| (slot, promise(kept))).collect())
-}
-
 /// Own quadruples that a block above the committed ones may name.
-fn quadruples(store: &Store, from: Height, executed: Executed) -> Result<BTreeMap<Height, Executed>, StoreError> {
+fn quadruples<S: Stored>(stored: &S, from: Height, executed: Executed) -> Result<BTreeMap<Height, Executed>, S::Error> {
     let mut quadruples = BTreeMap::from([(executed.height, executed)]);
     let mut height = from.min(executed.height);
     while height < executed.height {
-        if let Some(quadruple) = store.executed_at(height)? {
+        if let Some(quadruple) = stored.executed_at(height)? {
             quadruples.insert(height, quadruple);
         }
         height = height.next();
@@ -147,14 +155,64 @@ fn quadruples(store: &Store, from: Height, executed: Executed) -> Result<BTreeMa
 }
 
 /// Greatest height of a block with transactions that no header names as executed yet; lower ones do not matter.
-fn last_transactions(store: &Store, tip: &ChainTip) -> Result<Height, StoreError> {
+fn last_transactions<S: Stored>(stored: &S, tip: &ChainTip) -> Result<Height, S::Error> {
     let mut height = tip.id().height;
     while height > tip.header().executed.height {
-        let header = store.header(height)?;
+        let header = stored.header(height)?;
         if header.is_some_and(|header| header.kind == Kind::Transactions && header.item_count > 0) {
             return Ok(height);
         }
         height = height.previous().unwrap_or_default();
     }
     Ok(Height::ZERO)
+}
+
+impl Stored for Store {
+    type Error = StoreError;
+
+    fn tip(&self) -> BlockId {
+        self.tip()
+    }
+
+    fn commit_hint(&self) -> Result<Height, StoreError> {
+        self.commit_hint()
+    }
+
+    fn vote(&self) -> Result<VoteRecord, StoreError> {
+        let kept = self.vote()?;
+        Ok(VoteRecord {
+            term: kept.term,
+            voted_for: kept.voted_for,
+        })
+    }
+
+    fn promises(&self) -> Result<BTreeMap<Slot, Promise>, StoreError> {
+        let promise = |kept: PromiseRecord| Promise {
+            start: kept.start,
+            vote: kept.vote,
+            accepted: kept.accepted,
+        };
+        let kept = self.promises()?;
+        Ok(kept.into_iter().map(|(slot, kept)| (slot, promise(kept))).collect())
+    }
+
+    fn terms(&self) -> Result<Vec<(Term, Height)>, StoreError> {
+        self.terms()
+    }
+
+    fn header(&self, height: Height) -> Result<Option<Header>, StoreError> {
+        self.header(height)
+    }
+
+    fn block(&self, height: Height) -> Result<Option<Block>, StoreError> {
+        self.block(height)
+    }
+
+    fn frontier_to(&self, last: Height) -> Result<Frontier, StoreError> {
+        self.frontier_to(last)
+    }
+
+    fn executed_at(&self, height: Height) -> Result<Option<Executed>, StoreError> {
+        self.executed_at(height)
+    }
 }

@@ -18,7 +18,8 @@ use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
 use quipu_node::chain_block::ChainBlock;
 use quipu_node::client_protocol::Receipt;
 use quipu_node::inspect::{Inspector, Known};
-use quipu_node::limits::REMEMBERED_BLOCKS;
+use quipu_node::inspect_peers::{self, Passed};
+use quipu_node::limits::{ENGINE_SETTINGS, REMEMBERED_BLOCKS};
 use quipu_node::log_writer;
 use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
 use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
@@ -152,7 +153,13 @@ impl Cluster {
         store.write_log(&[LogChange::Start(start)], true).unwrap();
         let executor = Executor::open(&store).unwrap();
         let key = self.members[node].key.clone();
-        let restart = restore::read(&store, executor.executed(), &member, &key, start, Tick(self.now)).unwrap();
+        let start = restore::Start {
+            node: &member,
+            key: &key,
+            count: start,
+            settings: ENGINE_SETTINGS,
+        };
+        let restart = restore::read(&store, executor.executed(), &start, Tick(self.now), &mut self.entropy).unwrap();
         let inspector = Inspector::new(
             slot,
             Arc::new(VerifiedMemory::default()),
@@ -455,6 +462,7 @@ impl Cluster {
                 member.reads.insert(ticket, confirmed);
             }
             Action::Evidence(evidence) => panic!("{evidence:?}"),
+            Action::Distrusted { leader } => panic!("node {node} distrusts {leader}"),
             Action::Halt(reason) => panic!("node {node} halts: {reason}"),
         }
     }
@@ -465,13 +473,11 @@ impl Cluster {
             let Some(running) = self.members[to].running.as_mut() else {
                 continue;
             };
-            let event = match codec::decode::<PeerFrame>(&bytes, MAX_PEER_FRAME_BYTES).unwrap() {
-                PeerFrame::Engine(message) => Event::Engine {
-                    from,
-                    session,
-                    message: running.inspector.inspect(from, message).unwrap(),
-                },
-                PeerFrame::Forward(transactions) => {
+            let frame = codec::decode::<PeerFrame>(&bytes, MAX_PEER_FRAME_BYTES).unwrap();
+            let event = match inspect_peers::pass(&mut running.inspector, from, session, frame) {
+                Passed::On(event) => event,
+                Passed::Faulty(finding) => panic!("{from}: {finding}"),
+                Passed::ToAdmission(transactions) => {
                     for transaction in transactions {
                         let transaction = SignedTransaction::decode(transaction.into_vec())
                             .unwrap()
@@ -487,10 +493,6 @@ impl Cluster {
                     }
                     continue;
                 }
-                PeerFrame::ReadIndex { number } => Event::ReadIndex { from, session, number },
-                PeerFrame::ReadHeight { number, height } => Event::ReadHeight { number, height },
-                PeerFrame::Clock { time } => Event::Clock { from, time },
-                PeerFrame::Expire { time } => Event::Expire { time },
             };
             self.handle(to, event);
         }

@@ -37,12 +37,13 @@ impl Oracle {
             if link.id.height > upto.height {
                 break;
             }
-            let request = link.request;
-            if request != 0 && self.requests.insert(request, link.id.height).is_some() {
-                return violation(
-                    "I14",
-                    format!("request {request} is committed twice, again in {}", link.id),
-                );
+            for request in &link.requests {
+                if self.requests.insert(*request, link.id.height).is_some() {
+                    return violation(
+                        "I14",
+                        format!("request {request} is committed twice, again in {}", link.id),
+                    );
+                }
             }
             self.committed.push((link.clone(), term));
         }
