@@ -58,8 +58,9 @@
 //!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
 //! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.
-//! * `tests/scenarios/*.txt`: what must hold in each known bug of others, as transcripts; `tests/mutants.rs`: bugs that
-//!   the simulator must find; `tests/simulation.rs`: seeds that must find none.
+//! * `tests/scenarios/*.txt`: what must hold in each known bug of others, as transcripts; `tests/planted`: bugs that
+//!   the simulator must find by a seed and that a scenario must show (`cargo xtask mutants` searches both anew);
+//!   `tests/simulation.rs`: seeds that must find none.
 //!
 //! ## What is absent on purpose
 //!

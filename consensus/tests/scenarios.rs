@@ -8,26 +8,14 @@ mod network;
 mod script;
 
 use std::fs;
-use std::path::PathBuf;
 
 use quipu_consensus::raft::RaftRules;
-
-fn files() -> Vec<PathBuf> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    files
-}
 
 #[test]
 fn every_scenario_goes_as_its_transcript_says() {
     let update = std::env::var("QUIPU_UPDATE").is_ok();
     let mut wrong = Vec::new();
-    for file in files() {
-        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+    for (name, file) in script::files() {
         let text = fs::read_to_string(&file).unwrap();
         match script::play(RaftRules, &text) {
             Err(why) => wrong.push(format!("{name}: {why}")),

@@ -30,8 +30,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Redraw::Fully => (election_min_ms, election_max_ms.saturating_sub(election_min_ms)),
             Redraw::Soon => (heartbeat_ms, election_min_ms),
         };
-        let wait = least.saturating_add(entropy.below(spread.saturating_add(1)));
-        self.deadline = self.now.plus(wait);
+        let drawn = entropy.below(spread.saturating_add(1));
+        self.deadline = self.now.plus(self.rules.election_wait(least, drawn));
     }
 
     /// Whether this node may stand for election at all. The last term has no successor.
@@ -47,6 +47,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         if self.leader.is_some() || matches!(self.stage, Stage::Candidate(_)) {
             self.follow(self.vote.term, None);
+        }
+        if !self.rules.asks_before_standing() {
+            return self.campaign(false);
         }
         let tally = self.new_tally(self.vote.term.next());
         let request = request(&tally, self.membership.height(), false);
@@ -138,7 +141,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// A refusal out of a later term ends this one, also of a pre-vote: else an old node never learns it (V-7).
     fn refused(&mut self, answer: &VoteAnswer) {
-        if answer.term > self.vote.term {
+        if self.rules.heeds_later_term(answer.term, self.vote.term) {
             self.follow(answer.term, None);
         }
     }

@@ -26,7 +26,7 @@ enum Fit {
 impl<B: Block, R: Rules> Raft<B, R> {
     /// A leader's blocks, or its contact.
     pub(super) fn receive_append(&mut self, from: Slot, append: &Append<B>) {
-        if append.term < self.vote.term {
+        if !self.rules.is_current(append.term, self.vote.term) {
             return self.reject(from, append);
         }
         let last = append.blocks.last().map_or(append.previous, Block::id);
@@ -70,7 +70,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if previous.height >= base.height {
             match self.log.id(previous.height) {
                 Some(held) if self.rules.same_block(held, previous) => {}
-                Some(held) if held.height <= self.commit.height || held.term == previous.term => {
+                Some(held) if self.rules.contradicts(held, previous, self.commit.height) => {
                     return Fit::Contradicts(previous);
                 }
                 _ => return Fit::Parted,
@@ -85,7 +85,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         {
             match self.log.id(id.height) {
                 Some(held) if self.rules.same_block(held, id) => {}
-                Some(held) if held.height <= self.commit.height || held.term == id.term => {
+                Some(held) if self.rules.contradicts(held, id, self.commit.height) => {
                     return Fit::Contradicts(id);
                 }
                 _ => {

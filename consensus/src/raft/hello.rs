@@ -14,7 +14,7 @@ use super::state::{Raft, Redraw, Stage};
 use crate::block::Block;
 use crate::input::{Entropy, SessionId, Tick};
 use crate::message::{Accepted, Hello, Message, Promise, Welcome};
-use crate::output::{Class, Output, RoleChange, VoteRecord};
+use crate::output::{Class, Output, RoleChange};
 
 /// A node that waits for its welcomes.
 #[derive(Clone, Debug)]
@@ -132,7 +132,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
     /// What a peer remembers of this node.
     pub(super) fn welcome(&mut self, from: Slot, welcome: &Welcome) {
         // A block is acknowledged in its own term or a later one, so a memory that says otherwise is none.
-        if welcome.start != self.start || welcome.remembered.accepted.term > welcome.remembered.vote {
+        if !self.rules.answers_start(welcome.start, self.start)
+            || welcome.remembered.accepted.term > welcome.remembered.vote
+        {
             return;
         }
         let forgotten = self
@@ -163,7 +165,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let accepted = !self.log.contains(remembered.accepted)
             && remembered.accepted.height.get() > 0
             && self.log.tip().term <= remembered.vote;
-        started || voted || accepted
+        self.rules.has_forgotten(started, voted, accepted)
     }
 
     /// Resends hellos, and looks whether the wait is over.
@@ -203,7 +205,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let majority = self.rules.quorum(self.membership.configuration(), &|slot| {
             slot == own || heard.contains(&slot)
         });
-        if !(all || (waited && majority)) {
+        if !self.rules.ends_wait(all, waited, majority) {
             return;
         }
         let forgotten = std::mem::take(&mut greeting.forgotten);
@@ -232,11 +234,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if term > self.vote.term {
             self.follow(term, None);
         }
-        if term == self.vote.term && self.vote.voted_for.is_none() {
-            self.set_vote(VoteRecord {
-                term,
-                voted_for: Some(self.slot),
-            });
+        let record = self.rules.spent(self.vote, term, self.slot);
+        if record != self.vote {
+            self.set_vote(record);
         }
     }
 
@@ -257,7 +257,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             .other_voters(self.slot)
             .iter()
             .all(|peer| recovery.heard.contains(peer));
-        if later || (all && held) {
+        if self.rules.ends_recovery(later, all, held) {
             self.recovery = None;
             self.redraw = Redraw::Fully;
         }

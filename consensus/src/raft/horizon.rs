@@ -34,7 +34,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         let others = self.membership.other_voters(self.slot).into_iter().collect();
         let far = |slot: Slot| self.horizon.0.get(&slot).is_some_and(|said| *said >= asked);
-        asked <= near || quorum::majority(&others, far)
+        self.rules.hears_term(asked, near, quorum::majority(&others, far))
     }
 }
 

@@ -66,15 +66,12 @@ impl<B> Writes<B> {
         self.staged.push(operation);
     }
 
-    /// Stages a cut below which `below` is the last block. What was durable above is not any more.
-    pub(crate) fn stage_cut(&mut self, from: Height, below: BlockId) {
-        if self.durable.height > below.height {
-            self.durable = below;
-        }
+    /// Stages a cut below which `below` is the last block; `proven` says what a durable block, or one on its way, still
+    /// proves after it.
+    pub(crate) fn stage_cut(&mut self, from: Height, below: BlockId, proven: &dyn Fn(BlockId, BlockId) -> BlockId) {
+        self.durable = proven(self.durable, below);
         for (_, tip) in &mut self.appends {
-            if tip.height > below.height {
-                *tip = below;
-            }
+            *tip = proven(*tip, below);
         }
         self.staged.push(LogOperation::Truncate { from });
     }

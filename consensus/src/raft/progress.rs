@@ -129,7 +129,7 @@ impl Progress {
         self.in_flight.clear();
         self.bytes_in_flight = 0;
         self.fetch = None;
-        self.next = next.max(self.matched_height().next());
+        self.next = next;
     }
 
     /// Whether what is in flight seems lost: nothing moved for `patience_ms`.

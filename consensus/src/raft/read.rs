@@ -73,7 +73,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
             let Stage::Leader(lead) = &mut self.stage else { return };
             let Some(round) = &lead.reads.round else { return };
             let (token, own, progress) = (round.token, self.slot, &lead.progress);
-            let echoed = |slot| slot == own || progress.get(&slot).is_some_and(|peer| peer.token >= token);
+            let echoed = |slot| {
+                slot == own
+                    || progress
+                        .get(&slot)
+                        .is_some_and(|peer| self.rules.confirms(peer.token, token))
+            };
             let confirmed = self.rules.quorum(self.membership.configuration(), &echoed);
             if !confirmed && self.rules.read_needs_round() {
                 return;

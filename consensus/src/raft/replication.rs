@@ -79,16 +79,18 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let (own, now, patience) = (self.slot, self.now, self.settings.election_max_ms);
         let progress = &lead.progress;
         let live = |slot| slot == own || progress.get(&slot).is_some_and(|peer| now.since(peer.heard) < patience);
-        if !self.rules.quorum(self.membership.configuration(), &live) {
+        let answered = self.rules.quorum(self.membership.configuration(), &live);
+        if !self.rules.keeps_leading(answered) {
             return self.follow(self.vote.term, None);
         }
-        if lead.transfer.is_some_and(|transfer| now >= transfer.until) {
+        let expired = lead.transfer.is_some_and(|transfer| now >= transfer.until);
+        if self.rules.gives_up_transfer(expired) {
             lead.transfer = None;
         }
         let retry = self.settings.election_min_ms;
         let mut stuck = Vec::new();
         for (slot, peer) in &mut lead.progress {
-            if peer.is_stuck(now, retry) {
+            if self.rules.seems_lost(peer.is_stuck(now, retry)) {
                 peer.probe(peer.matched_height().next());
                 stuck.push(*slot);
             }
@@ -97,7 +99,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             self.replicate(peer);
         }
         let Stage::Leader(lead) = &mut self.stage else { return };
-        if now >= lead.contact_due {
+        if self.rules.contacts(now >= lead.contact_due) {
             self.contact_all();
         }
     }
@@ -159,7 +161,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         loop {
             let Stage::Leader(lead) = &mut self.stage else { return };
             let Some(peer) = lead.progress.get_mut(&to) else { return };
-            let Some(room) = peer.room(self.settings.window_bytes) else {
+            let Some(room) = peer.room(self.rules.window(self.settings.window_bytes)) else {
                 return;
             };
             let tip = self.log.tip().height;
@@ -233,10 +235,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// Does not fit there, or this leadership is over.
     pub(super) fn rejected(&mut self, from: Slot, rejected: &Rejected) {
-        if rejected.term > self.vote.term {
+        if self.rules.heeds_later_term(rejected.term, self.vote.term) {
             return self.follow(rejected.term, None);
         }
-        let next = self.next_probe(rejected);
+        let next = self.next_probe(from, rejected);
         let tip = self.log.tip().height;
         let Some(peer) = self.answering(from, rejected.term, rejected.read_token) else {
             return;
@@ -272,9 +274,18 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
     }
 
+    /// Where to ask next.
+    fn next_probe(&self, from: Slot, rejected: &Rejected) -> Height {
+        let matched = match &self.stage {
+            Stage::Leader(lead) => lead.progress.get(&from).map_or(Height::ZERO, Progress::matched_height),
+            _ => Height::ZERO,
+        };
+        self.rules.next_after_refusal(self.meeting_point(rejected), matched)
+    }
+
     /// Where the chains can meet at the latest, from what a refusal shows of the other chain: each round leaves out at
     /// least one term of one of the two.
-    fn next_probe(&self, rejected: &Rejected) -> Height {
+    fn meeting_point(&self, rejected: &Rejected) -> Height {
         if rejected.tip.height >= rejected.previous && self.log.contains(rejected.tip) {
             // The follower holds more than was asked for: a recovering one, which shows its tip this way.
             return rejected.tip.height.next();
@@ -376,7 +387,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
     /// A peer started anew: what it acknowledged before is asked for again, not assumed.
     pub(super) fn forget_progress(&mut self, of: Slot) {
         let Stage::Leader(lead) = &mut self.stage else { return };
-        if let Some(peer) = lead.progress.get_mut(&of) {
+        if let Some(peer) = lead
+            .progress
+            .get_mut(&of)
+            .filter(|_| self.rules.asks_again_after_restart())
+        {
             let fresh = Progress::new(self.log.tip().height.next(), peer.heard);
             *peer = fresh;
         }

@@ -7,7 +7,7 @@
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use crate::block::Configuration;
-use crate::input::PersistSeq;
+use crate::input::{PersistSeq, SessionId};
 use crate::output::VoteRecord;
 use crate::quorum;
 
@@ -51,6 +51,57 @@ pub trait Rules {
         !transfer && silence_ms < election_min_ms
     }
 
+    /// Whether a node asks the others before it stands for election: a candidacy costs everybody a term (thesis 9.6).
+    fn asks_before_standing(&self) -> bool {
+        true
+    }
+
+    /// How long a node waits for a leader before it stands for election: by chance, anew each time (V-11).
+    fn election_wait(&self, least_ms: u64, drawn_ms: u64) -> u64 {
+        least_ms.saturating_add(drawn_ms)
+    }
+
+    /// Whether a refusal out of `seen` ends the own term: a later one does, or an old node never learns it (V-7).
+    fn heeds_later_term(&self, seen: Term, own: Term) -> bool {
+        seen > own
+    }
+
+    /// The term that a refused question is answered with: the own one, so that an old node learns it (V-7).
+    fn refusal_names(&self, own: Term, _asked: Term) -> Term {
+        own
+    }
+
+    /// Which of its blocks a voter weighs against a candidate's: its tip, be it on the way to the disk still. Weighing
+    /// less, it could acknowledge the block after it has voted for somebody without it (P8, figure 8).
+    fn weighed(&self, tip: BlockId, _durable: BlockId) -> BlockId {
+        tip
+    }
+
+    /// Whether one who showed a contradiction lately gets no vote: a liar must not win every next election (H-1).
+    fn shuns(&self, suspect: bool) -> bool {
+        suspect
+    }
+
+    /// Whether a term is heard of: one that is near, or that more than half of the others have named (V-10).
+    fn hears_term(&self, asked: Term, near: Term, named_by_most: bool) -> bool {
+        asked <= near || named_by_most
+    }
+
+    /// Whether a leader goes on leading: as long as a quorum has answered it lately (check-quorum; P-2, P-5).
+    fn keeps_leading(&self, answered_by_quorum: bool) -> bool {
+        answered_by_quorum
+    }
+
+    /// Whether an order to stand for election is obeyed: only the leader of the own term gives one (V-12).
+    fn obeys_order(&self, ordered: Term, own: Term, by_leader: bool) -> bool {
+        ordered == own && by_leader
+    }
+
+    /// Whether a transfer is given up that had its time: a leader that takes no blocks must end (V-12).
+    fn gives_up_transfer(&self, expired: bool) -> bool {
+        expired
+    }
+
     /// Whether an answer to a candidacy counts: it must answer this one, not an earlier one (V-5).
     fn answers_candidacy(&self, answered: (Term, u64, BlockId), asked: (Term, u64, BlockId)) -> bool {
         answered == asked
@@ -66,14 +117,30 @@ pub trait Rules {
         quorum::height(configuration, held)
     }
 
-    /// The write that a message must wait for (P1, P2).
-    fn gate(&self, write: Option<PersistSeq>) -> Option<PersistSeq> {
-        write
+    /// The write that a message must wait for: that of the vote record (P1) and of the blocks it speaks of (P2).
+    fn gate(&self, vote: Option<PersistSeq>, blocks: Option<PersistSeq>) -> Option<PersistSeq> {
+        vote.max(blocks)
     }
 
     /// Whether one's own vote counts already: not before it is durable (P1).
     fn own_vote_counts(&self, durable: bool) -> bool {
         durable
+    }
+
+    /// What a block that is durable, or on its way to the disk, still proves once everything above `below` is cut:
+    /// nothing of another block at its height.
+    fn proven_after_cut(&self, durable: BlockId, below: BlockId) -> BlockId {
+        if durable.height > below.height { below } else { durable }
+    }
+
+    /// Whether the process stops when a write fails: what is durable is unknown from then on (D-1, P9).
+    fn stops_at_failed_write(&self) -> bool {
+        true
+    }
+
+    /// What a start takes for committed: what was known to be, not all that is there (P4).
+    fn restored_commit(&self, hint: Height, _tip: Height) -> Height {
+        hint
     }
 
     /// Up to where the leader counts itself: what it has durably, not what it has (P3).
@@ -84,6 +151,22 @@ pub trait Rules {
     /// Whether a block of `block` term may be committed by counting in `own` term (R-1, figure 8 of the Raft paper).
     fn commits_by_counting(&self, block: Term, own: Term) -> bool {
         block == own
+    }
+
+    /// Whether what was just learned raises the commit height: it never falls (I9).
+    fn raises_commit(&self, learned: Height, commit: Height) -> bool {
+        learned > commit
+    }
+
+    /// Whether a leader's message is of a term that has not ended for this node.
+    fn is_current(&self, sent: Term, own: Term) -> bool {
+        sent >= own
+    }
+
+    /// Whether two different blocks at one height contradict each other: both of one term, or one of them committed.
+    /// Others are cut lawfully, these never (H-1).
+    fn contradicts(&self, held: BlockId, shown: BlockId, commit: Height) -> bool {
+        held.height <= commit || held.term == shown.term
     }
 
     /// Whether two blocks are one: by hash, not by height and term alone.
@@ -116,6 +199,41 @@ pub trait Rules {
         matched
     }
 
+    /// Where a leader goes on after a refusal: where its hint says, but always above what is acknowledged.
+    fn next_after_refusal(&self, hinted: Height, matched: Height) -> Height {
+        hinted.max(matched.next())
+    }
+
+    /// Whether blocks count as lost on their way: nothing was acknowledged for too long.
+    fn seems_lost(&self, stuck: bool) -> bool {
+        stuck
+    }
+
+    /// How many bytes may be in flight to a peer (L4).
+    fn window(&self, bytes: u64) -> u64 {
+        bytes
+    }
+
+    /// Whether a leader takes no more blocks: what is not committed must stay bounded.
+    fn is_full(&self, uncommitted_bytes: u64, limit: u64) -> bool {
+        uncommitted_bytes >= limit
+    }
+
+    /// Whether the next block must open the term: without a block of its own a leader may commit nothing.
+    fn must_open(&self, opened: bool) -> bool {
+        !opened
+    }
+
+    /// Whether a leader speaks although there is nothing new: before the others miss it.
+    fn contacts(&self, due: bool) -> bool {
+        due
+    }
+
+    /// Whether a message came over the session that is live: an older one may bring anything late (H-9).
+    fn is_live(&self, live: Option<SessionId>, came: SessionId) -> bool {
+        live == Some(came)
+    }
+
     /// Whether a read may go on before the leader has committed a block of its own term (C-1r).
     fn reads_at(&self, committed: Term, own: Term) -> bool {
         committed == own
@@ -123,6 +241,51 @@ pub trait Rules {
 
     /// Whether a read needs a round of contacts (C-2r).
     fn read_needs_round(&self) -> bool {
+        true
+    }
+
+    /// Whether the echo of a contact confirms a round of reads: a contact of that round or a later one (C-2r).
+    fn confirms(&self, echoed: u64, round: u64) -> bool {
+        echoed >= round
+    }
+
+    /// Whether clients hear that their reads cannot be confirmed any more: nobody waits for ever (C-7r).
+    fn tells_lost_reads(&self) -> bool {
+        true
+    }
+
+    /// Whether a welcome answers this start, not an earlier one (D-10).
+    fn answers_start(&self, answered: u64, own: u64) -> bool {
+        answered == own
+    }
+
+    /// Whether the own disk is older than what a peer remembers: of starts, of votes, of acknowledged blocks (D-10).
+    fn has_forgotten(&self, started: bool, voted: bool, accepted: bool) -> bool {
+        started || voted || accepted
+    }
+
+    /// Whether enough peers told what they remember: all, or, after a bounded wait, a quorum (D-10).
+    fn ends_wait(&self, all: bool, waited: bool, quorum: bool) -> bool {
+        all || (waited && quorum)
+    }
+
+    /// The vote record once a vote in `term` may be forgotten: it counts as given to oneself (D-10).
+    fn spent(&self, record: VoteRecord, term: Term, own: Slot) -> VoteRecord {
+        if term == record.term && record.voted_for.is_none() {
+            self.candidacy(term, own)
+        } else {
+            record
+        }
+    }
+
+    /// Whether a recovery is over: a block of a later term than every forgotten one is committed, or every peer has
+    /// told what it remembers and all of it is here (D-10).
+    fn ends_recovery(&self, later: bool, all: bool, held: bool) -> bool {
+        later || (all && held)
+    }
+
+    /// Whether a leader asks a restarted peer again for what it acknowledged: its disk may be an old copy (D-10).
+    fn asks_again_after_restart(&self) -> bool {
         true
     }
 

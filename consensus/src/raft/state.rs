@@ -150,7 +150,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 log.append(block);
             }
         }
-        let commit = log.id(commit_hint).unwrap_or_else(|| {
+        let committed = rules.restored_commit(commit_hint, log.tip().height);
+        let commit = log.id(committed).unwrap_or_else(|| {
             broken.get_or_insert(Halt::Invariant("the commit hint lies within the restored blocks"));
             base
         });
@@ -208,13 +209,15 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         self.log.truncate(from);
         self.membership.truncated(from);
-        self.writes.stage_cut(from, self.log.tip());
+        let rules = &self.rules;
+        let proven = |durable, below| rules.proven_after_cut(durable, below);
+        self.writes.stage_cut(from, self.log.tip(), &proven);
         self.effects.push(Output::Truncated { from });
     }
 
     /// Everything up to `id`, a block of this chain, is committed.
     pub(super) fn commit_to(&mut self, id: BlockId) {
-        if id.height <= self.commit.height {
+        if !self.rules.raises_commit(id.height, self.commit.height) {
             return;
         }
         if !self.log.contains(id) {
@@ -240,7 +243,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             self.set_vote(record);
         }
         if let Stage::Leader(lead) = std::mem::replace(&mut self.stage, Stage::Follower) {
-            let lost = lead.reads.into_tickets().map(|ticket| Output::ReadLost { ticket });
+            let tickets = lead.reads.into_tickets().filter(|_| self.rules.tells_lost_reads());
+            let lost = tickets.map(|ticket| Output::ReadLost { ticket });
             self.effects.extend(lost);
         }
         self.leader = leader;
@@ -268,7 +272,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             return;
         };
         let block = height.and_then(|height| self.writes.after_block(height));
-        let after = self.rules.gate(self.writes.after_vote().max(block));
+        let after = self.rules.gate(self.writes.after_vote(), block);
         self.effects.push(Output::Send {
             to,
             session,

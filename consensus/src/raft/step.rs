@@ -55,14 +55,15 @@ impl<B: Block, R: Rules> Engine for Raft<B, R> {
 
     fn proposal(&self) -> Option<Proposal> {
         let Stage::Leader(lead) = &self.stage else { return None };
-        let full = self.log.bytes_above(self.commit.height) >= self.settings.uncommitted_bytes;
+        let uncommitted = self.log.bytes_above(self.commit.height);
+        let full = self.rules.is_full(uncommitted, self.settings.uncommitted_bytes);
         if self.halted || (lead.opened && (full || lead.transfer.is_some())) {
             return None;
         }
         Some(Proposal {
             term: self.vote.term,
             parent: self.log.tip(),
-            opening: !lead.opened,
+            opening: self.rules.must_open(lead.opened),
             membership: self.membership.height(),
         })
     }
@@ -103,14 +104,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Input::PeerUp { peer, session } => self.peer_up(peer, session),
             Input::PeerDown { peer, session } => self.peer_down(peer, session),
             Input::Receive { from, session, message } => {
-                // H-9: what comes from an older session is void.
-                if self.sessions.get(&from) == Some(&session) {
+                if self.rules.is_live(self.sessions.get(&from).copied(), session) {
                     self.receive(from, session, message);
                 }
             }
             Input::Propose { block } => self.propose(block),
             Input::Persisted { seq } => self.persisted(seq),
-            Input::PersistFailed { .. } => self.halt(Halt::WriteFailed),
+            Input::PersistFailed { .. } if self.rules.stops_at_failed_write() => self.halt(Halt::WriteFailed),
+            Input::PersistFailed { .. } => {}
             Input::Loaded {
                 fetch,
                 previous,

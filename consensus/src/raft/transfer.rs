@@ -55,7 +55,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// The leader of this term asks this node to campaign now, without asking the others first.
     pub(super) fn timeout_now(&mut self, from: Slot, order: &TimeoutNow) {
-        let valid = order.term == self.vote.term && order.target == self.slot && self.leader == Some(from);
+        let by_leader = self.leader == Some(from);
+        let valid = self.rules.obeys_order(order.term, self.vote.term, by_leader) && order.target == self.slot;
         if valid && matches!(self.stage, Stage::Follower) {
             self.campaign(true);
         }

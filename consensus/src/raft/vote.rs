@@ -17,7 +17,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn pre_vote(&mut self, from: Slot, request: &VoteRequest) {
         let granted = self.would_grant(from, request) && !self.keeps_to_leader(from, request);
         // A grant names the term asked for; a refusal the own one, so that an old node learns of it (V-7).
-        let term = if granted { request.term } else { self.vote.term };
+        let refusal = self.rules.refusal_names(self.vote.term, request.term);
+        let term = if granted { request.term } else { refusal };
         self.send(
             from,
             Class::Control,
@@ -56,14 +57,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// The conditions that a vote and a pre-vote share.
     fn would_grant(&mut self, from: Slot, request: &VoteRequest) -> bool {
-        let own = self.log.tip();
+        let own = self.rules.weighed(self.log.tip(), self.writes.durable());
         let last = request.last;
         self.contradiction(from, last);
         self.takes_part()
             && request.term > Term::ZERO
             && self.rules.vote_is_free(self.vote, request.term, from)
             && self.rules.up_to_date(last, own)
-            && !self.suspects.is_suspect(from, self.now)
+            && !self.rules.shuns(self.suspects.is_suspect(from, self.now))
     }
 
     /// Whether a live leader goes before this request. A deposed leader that this node still believes in may ask (V-8).

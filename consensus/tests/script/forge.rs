@@ -28,15 +28,18 @@ impl<R: Rules + Clone> Script<R> {
         self.chain(arguments.value("chain").unwrap_or(""))
     }
 
-    /// append N>M term=T chain=C from=H commit=H: the blocks of C above `from`.
+    /// append N>M term=T chain=C from=H upto=H commit=H: the blocks of C above `from`, to its end or to `upto`; what is
+    /// committed may lie beyond them.
     fn append(&self, arguments: &Arguments<'_>) -> Append<Block> {
         let chain = self.spoken(arguments);
         let at = |height: u64| chain[usize::try_from(height).unwrap()].id;
         let first = arguments.number("from").unwrap_or(chain.last().unwrap().id.height.0);
+        let last = arguments.number("upto").unwrap_or(chain.last().unwrap().id.height.0);
+        let sent = usize::try_from(first).unwrap() + 1..usize::try_from(last).unwrap() + 1;
         Append {
             term: term(arguments),
             previous: at(first),
-            blocks: chain[usize::try_from(first).unwrap() + 1..].to_vec(),
+            blocks: chain[sent].to_vec(),
             commit: at(arguments.number("commit").unwrap_or(0)),
             read_token: 0,
             sign_at: Height::ZERO,

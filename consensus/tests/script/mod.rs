@@ -16,6 +16,8 @@ mod forge;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use quipu_consensus::input::{PersistSeq, SessionId, Tick};
 use quipu_consensus::message::Message;
@@ -59,6 +61,20 @@ pub struct Script<R: Rules + Clone> {
     requests: u64,
     quiet: bool,
     said: Vec<String>,
+}
+
+/// The files of the scenarios, by name.
+pub fn files() -> BTreeMap<String, PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let named = |path: PathBuf| (path.file_stem().unwrap().to_string_lossy().into_owned(), path);
+    paths.map(named).collect()
+}
+
+/// The texts of the scenarios, by name.
+pub fn scenarios() -> BTreeMap<String, String> {
+    let read = |(name, path)| (name, fs::read_to_string(path).unwrap());
+    files().into_iter().map(read).collect()
 }
 
 /// Runs a scenario: the script with what followed, or the line that does not hold.

@@ -1,7 +1,7 @@
 //! # xtask: what developers run
 //!
-//! `cargo xtask setup | test | tidy | demo | readme`: everything that a fresh clone needs, in one place, without
-//! RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB needs.
+//! `cargo xtask setup | test | tidy | demo | readme | mutants`: everything that a fresh clone needs, in one place,
+//! without RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB needs.
 //!
 //! | module | keeps |
 //! | --- | --- |
@@ -10,6 +10,7 @@
 //! | [`tidy`] | the house rules, each a [`tidy::rule::Rule`] |
 //! | [`demo`] | the story of a network whose leader is killed and whose copies are verified |
 //! | [`tour`] | the README's commands, run and compared |
+//! | [`mutants`] | the search for what kills each planted bug of the ordering engine |
 //! | [`keeper`] | that whatever a run started is stopped, however the run ends |
 //! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@
 mod command;
 mod demo;
 mod keeper;
+mod mutants;
 mod setup;
 mod suite;
 mod tidy;
@@ -61,6 +63,15 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
     },
+    /// Search, for each planted bug of the ordering engine, the first seed that kills it and the scenarios that break.
+    Mutants {
+        /// Only those whose name holds this.
+        #[arg(long, value_name = "PART", default_value = "")]
+        name: String,
+        /// How many seeds to try.
+        #[arg(long, value_name = "N", default_value_t = 2000)]
+        seeds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -80,6 +91,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test => suite::run(&root),
         Verb::Demo { programs } => demo::run(&root, programs.as_deref()),
         Verb::Readme { programs } => tour::run(&root, programs.as_deref()),
+        Verb::Mutants { name, seeds } => mutants::run(&root, name, *seeds),
         Verb::Tidy => {
             let findings = tidy::check(&root)?;
             for finding in &findings {

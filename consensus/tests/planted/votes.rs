@@ -1,0 +1,90 @@
+//! Bugs of votes, terms, elections, and of what a leader does to stay one.
+
+use quipu_consensus::block::Configuration;
+use quipu_consensus::output::VoteRecord;
+use quipu_consensus::raft::Rules;
+use quipu_crypto::id::{BlockId, Slot, Term};
+
+use super::{Mutant, Planted};
+
+mutants! {
+    /// V-3: stepping down within a term frees its vote.
+    ForgetsVoteOnStepDown, 1, "I8", "v03": {
+        fn step_down(&self, _record: VoteRecord, term: Term) -> VoteRecord {
+            VoteRecord { term, voted_for: None }
+        }
+    }
+    /// V-1: the vote of a term may be given again.
+    VotesTwice, 3, "I8", "v03": {
+        fn vote_is_free(&self, record: VoteRecord, term: Term, _candidate: Slot) -> bool { term >= record.term }
+    }
+    /// Votes for a term that has passed.
+    VotesInPassedTerms, 227, "halt", "v07": {
+        fn vote_is_free(&self, record: VoteRecord, term: Term, candidate: Slot) -> bool {
+            term > record.term || record.voted_for.is_none_or(|slot| slot == candidate)
+        }
+    }
+    /// V-4: a candidacy does not use up the own vote.
+    ForgetsOwnVote, 1, "I20", "v04": {
+        fn candidacy(&self, term: Term, _own: Slot) -> VoteRecord { VoteRecord { term, voted_for: None } }
+    }
+    /// V-5: answers to an earlier candidacy count.
+    CountsOldAnswers, 371, "I3", "v05": {
+        fn answers_candidacy(&self, _answered: (Term, u64, BlockId), _asked: (Term, u64, BlockId)) -> bool { true }
+    }
+    /// V-6: the longer chain wins, whatever its term.
+    LongerChainWins, 476, "I3", "v06": {
+        fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.height >= own.height }
+    }
+    /// V-6: the later term wins, however short the chain.
+    LaterTermSuffices, 1, "I3", "r10": {
+        fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.term >= own.term }
+    }
+    /// Anybody may lead.
+    AnyChainWins, 1, "I3", "v06": {
+        fn up_to_date(&self, _candidate: BlockId, _own: BlockId) -> bool { true }
+    }
+    /// An equal chain is not good enough.
+    OnlyBetterChainsWin, 1, "L1", "v01": {
+        fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool {
+            (candidate.term, candidate.height) > (own.term, own.height)
+        }
+    }
+    /// Half of the voters suffices to win.
+    HalfIsEnough, 1, "I3", "v05": {
+        fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
+            let agreeing = configuration.voters.iter().filter(|voter| agree(**voter)).count();
+            agreeing >= configuration.voters.len() / 2
+        }
+    }
+    /// Nothing is decided unless everybody agrees.
+    AllMustAgree, 15, "L1", "v08": {
+        fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
+            configuration.voters.iter().all(|voter| agree(*voter))
+        }
+    }
+    /// P1: the candidate counts its own vote before its own sync.
+    CountsOwnVoteUnsynced, 1176, "I2", "r09": {
+        fn own_vote_counts(&self, _durable: bool) -> bool { true }
+    }
+    /// V-10: stands for election without asking, so whoever was cut off comes back with a later term.
+    StandsWithoutAsking, 13, "L1", "v07": {
+        fn asks_before_standing(&self) -> bool { false }
+    }
+    /// V-7: an old node does not learn the term from refusals.
+    IgnoresLaterTerms, 73, "L1", "v07": {
+        fn heeds_later_term(&self, _seen: Term, _own: Term) -> bool { false }
+    }
+    /// V-7: a refused question is answered in the term asked for.
+    HidesItsTerm, 63, "L1", "v07": {
+        fn refusal_names(&self, _own: Term, asked: Term) -> Term { asked }
+    }
+    /// A leader with nothing new to say is silent.
+    FallsSilent, 1, "L5", "v10": {
+        fn contacts(&self, _due: bool) -> bool { false }
+    }
+    /// V-12: a leader whose transfer failed takes no blocks any more.
+    NeverGivesUpTransfer, 118, "L3", "v12": {
+        fn gives_up_transfer(&self, _expired: bool) -> bool { false }
+    }
+}

@@ -1,0 +1,29 @@
+//! Keeps `cargo xtask mutants`: the search for the seeds and scenarios that kill each planted bug of the engine. The
+//! bugs live in the tests of `quipu-consensus`; this builds and runs its example, and passes on what it prints.
+
+use std::path::Path;
+
+use anyhow::ensure;
+
+use crate::command;
+
+/// Searches the mutants whose name holds `name` among the first `seeds` seeds.
+pub(crate) fn run(root: &Path, name: &str, seeds: u64) -> anyhow::Result<()> {
+    let mut cargo = command::cargo(root, &[]);
+    cargo.args([
+        "run",
+        "--release",
+        "--package",
+        "quipu-consensus",
+        "--example",
+        "mutants",
+        "--",
+    ]);
+    cargo.args(["--seeds", &seeds.to_string(), "--name", name]);
+    println!("$ {}", command::shown(&cargo));
+    ensure!(
+        command::succeeds(&mut cargo)?,
+        "a mutant survives or is killed by something else than what is recorded in consensus/tests/planted"
+    );
+    Ok(())
+}
