@@ -27,7 +27,7 @@ struct Need {
     find: fn(&Path) -> Option<String>,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         name: "libclang",
         why: "bindgen reads RocksDB's headers with it",
@@ -52,6 +52,14 @@ const NEEDS: [Need; 6] = [
         advice: "install the openssl command line program",
         optional: false,
         find: |_| command::answer("openssl", ["version"]),
+    },
+    Need {
+        name: "strace",
+        why: "the test of power cuts watches with it what the store does to files, and is skipped without it",
+        package: "strace",
+        advice: "install strace (Linux only)",
+        optional: true,
+        find: |_| command::answer("strace", ["--version"]).map(first_line),
     },
     Need {
         name: "rustfmt",
@@ -95,7 +103,7 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
 pub(crate) fn prepare(root: &Path, check: bool) -> anyhow::Result<Environment> {
     let target = target_directory(root)?;
     let missing: Vec<&Need> = NEEDS.iter().filter(|need| (need.find)(&target).is_none()).collect();
-    if !check && missing.iter().any(|need| !need.optional) {
+    if !check && missing.iter().any(|need| !need.optional || !need.package.is_empty()) {
         install(&missing, &target);
     }
     let mut unmet = 0_usize;
