@@ -59,13 +59,15 @@ pub enum Context {
     GenesisApproval,
     /// What an administrator signs to ask for a change of membership.
     MembershipRequest,
+    /// Checksum of a slot of a node's watermark file.
+    Watermark,
     /// Random factors of a batch verification. Used in memory only, no part of the format.
     BatchCoefficients,
 }
 
 impl Context {
     /// Every context, in the order of `FORMAT.md`.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Transaction,
         Self::Header,
         Self::BodyRoot,
@@ -87,6 +89,7 @@ impl Context {
         Self::Network,
         Self::GenesisApproval,
         Self::MembershipRequest,
+        Self::Watermark,
         Self::BatchCoefficients,
     ];
 
@@ -115,6 +118,7 @@ impl Context {
             Self::Network => "quipu v1 network",
             Self::GenesisApproval => "quipu v1 genesis approval",
             Self::MembershipRequest => "quipu v1 membership request",
+            Self::Watermark => "quipu v1 watermark",
             Self::BatchCoefficients => "quipu v1 batch coefficients",
         }
     }

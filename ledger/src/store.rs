@@ -2,7 +2,8 @@
 //!
 //! Invariants: one thread writes the log (`log`), one [`Executor`] writes what is derived; the log is never cut at or
 //! below what is executed; after a write has failed nothing is written any more. Derived families may be behind the
-//! log after a crash, but never among themselves. Leaves whether a block may be appended to `rules`.
+//! log after a crash, but never among themselves. Damaged blocks are written back by their hash (`repair`). Leaves
+//! whether a block may be appended to `rules`.
 
 mod database;
 mod error;
@@ -10,6 +11,7 @@ mod executor;
 mod log;
 mod options;
 pub mod record;
+mod repair;
 mod view;
 
 use std::path::Path;
@@ -43,6 +45,8 @@ struct Inner {
     /// Why nothing is written any more.
     poison: OnceLock<String>,
     executor_exists: AtomicBool,
+    /// Whether the log ended in damaged records when the store was opened, and was cut there.
+    cut_at_opening: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -131,14 +135,18 @@ impl Store {
         }
         let network = read_meta(&database, meta::NETWORK, record::decode_hash)?;
         let incarnation = read_meta(&database, meta::INCARNATION, record::decode_incarnation)?;
-        let tip = log::read_tip(&database)?;
         let executed = read_executed(&database)?.map_or(Height::ZERO, |executed| executed.height);
+        let repair::End { tip, damaged } = repair::read_end(&database, executed)?;
+        if damaged && database.is_writable() {
+            repair::cut_damaged(&database, tip)?;
+        }
         Ok(Self(Arc::new(Inner {
             network: NetworkId(required(network, Family::Meta, meta::NETWORK)?),
             incarnation: required(incarnation, Family::Meta, meta::INCARNATION)?,
             position: Mutex::new(Position { tip, executed }),
             poison: OnceLock::new(),
             executor_exists: AtomicBool::new(false),
+            cut_at_opening: damaged,
             database,
         })))
     }
@@ -159,6 +167,12 @@ impl Store {
     #[must_use]
     pub fn dir(&self) -> &Path {
         self.0.database.dir()
+    }
+
+    /// Whether the log ended in damaged records when the store was opened: it was cut there, behind what is executed.
+    #[must_use]
+    pub fn cut_at_opening(&self) -> bool {
+        self.0.cut_at_opening
     }
 
     /// Why the store refuses writes, where it does.

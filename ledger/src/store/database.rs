@@ -71,6 +71,11 @@ impl Database {
         &self.dir
     }
 
+    /// Whether it was opened to write.
+    pub(super) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
     /// The version of the format, where there is one.
     pub(super) fn format(&self) -> Result<Option<u32>, StoreError> {
         let bytes = self.get(Family::Meta, meta::FORMAT)?;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height};
 
 use crate::block::BlockError;
@@ -65,6 +66,14 @@ pub enum StoreError {
         /// The tip.
         tip: BlockId,
     },
+    /// A block was to be written back that is not the one that stands there. The store is poisoned by it.
+    #[error("block {block} is not the one to write back: the chain has {expected:?} there")]
+    NotRestorable {
+        /// The block.
+        block: BlockId,
+        /// What the chain names at its height, where it names any.
+        expected: Option<Hash>,
+    },
     /// Blocks were to be cut off that are executed, or do not exist. The store is poisoned by it.
     #[error("cannot truncate from {from}: executed to {executed}, tip {tip}")]
     Truncation {
@@ -115,8 +124,11 @@ pub enum StoreError {
 }
 
 /// How a block is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockDamage {
+    /// The database cannot read one of its records.
+    #[error("the database cannot read it: {0}")]
+    Unreadable(String),
     /// Its header's record cannot be read.
     #[error("the header's record is {0}")]
     Record(DecodeError),

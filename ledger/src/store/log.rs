@@ -16,6 +16,7 @@ use super::error::{BlockDamage, StoreError};
 use super::record::{
     self, Family, HeaderRecord, PromiseRecord, VoteRecord, decode_header_record, decode_height_key, height_key, meta,
 };
+use super::repair::{Named, unreadable};
 use super::{Store, decoded, read_meta};
 use crate::block::{Block, Header};
 use crate::certificate::Certificate;
@@ -35,6 +36,8 @@ pub enum LogChange {
     },
     /// Appends a block.
     Append(Block),
+    /// Writes a block again where it stands in the chain, for its records are damaged.
+    Restore(Block),
     /// A height that is known to be committed.
     CommitHint(Height),
     /// Keeps a certificate beside the block that it certifies.
@@ -64,20 +67,15 @@ pub(super) fn put_block(database: &Database, batch: &mut WriteBatch, block: &Blo
     Ok(())
 }
 
-/// The last block of the log.
-pub(super) fn read_tip(database: &Database) -> Result<BlockId, StoreError> {
-    let mut headers = database.iterate(Family::Headers)?;
-    headers.seek_to_last();
-    let Some((key, value)) = headers.item() else {
-        headers.status()?;
-        return Err(missing(Height::ZERO));
-    };
-    let height = decoded(Family::Headers, key, decode_height_key(key))?;
-    let (_, header) = check_header(height, value)?;
-    Ok(id_of(&header, header.hash()))
+/// Which block's header is stored at a height.
+pub(super) fn read_id(database: &Database, height: Height) -> Result<BlockId, StoreError> {
+    let bytes = database.get(Family::Headers, &height_key(height));
+    let bytes = bytes.map_err(|error| unreadable(height, error))?;
+    let (record, header) = check_header(height, &bytes.ok_or_else(|| missing(height))?)?;
+    Ok(id_of(&header, record.hash))
 }
 
-fn missing(height: Height) -> StoreError {
+pub(super) fn missing(height: Height) -> StoreError {
     StoreError::DamagedBlock {
         height,
         damage: BlockDamage::NoHeader,
@@ -122,6 +120,7 @@ impl Store {
         let mut tip = self.tip();
         // Hashes of blocks of this batch, for a truncation that comes after them.
         let mut fresh: BTreeMap<Height, BlockId> = BTreeMap::new();
+        let mut named = Named::new();
         for change in changes {
             match change {
                 LogChange::Append(block) => {
@@ -130,6 +129,7 @@ impl Store {
                     tip = block.id();
                     fresh.insert(tip.height, tip);
                 }
+                LogChange::Restore(block) => self.put_restored(&mut batch, block, tip, &mut named)?,
                 LogChange::Truncate { from } => tip = self.truncate(&mut batch, *from, tip, &fresh)?,
                 LogChange::Certify(certificate) => {
                     let family = self.0.database.family(Family::Certificates)?;
@@ -155,7 +155,7 @@ impl Store {
             LogChange::Remember { peer, promise } => {
                 batch.put_cf(family, record::promise_key(*peer), codec::encode(promise));
             }
-            LogChange::Append(_) | LogChange::Truncate { .. } | LogChange::Certify(_) => {}
+            LogChange::Append(_) | LogChange::Restore(_) | LogChange::Truncate { .. } | LogChange::Certify(_) => {}
         }
         Ok(())
     }
@@ -201,8 +201,10 @@ impl Store {
             return Ok(None);
         };
         let damaged = |damage| StoreError::DamagedBlock { height, damage };
-        let body = self.0.database.get(Family::Bodies, &height_key(height))?;
-        let body = body.ok_or_else(|| damaged(BlockDamage::NoBody))?;
+        let body = self.0.database.get(Family::Bodies, &height_key(height));
+        let body = body
+            .map_err(|error| unreadable(height, error))?
+            .ok_or_else(|| damaged(BlockDamage::NoBody))?;
         let block = Block::from_parts(record.header, record.signature, body);
         block.map(Some).map_err(|error| damaged(BlockDamage::Block(error)))
     }
@@ -225,8 +227,8 @@ impl Store {
     }
 
     fn read_header(&self, height: Height) -> Result<Option<(HeaderRecord, Header)>, StoreError> {
-        let bytes = self.0.database.get(Family::Headers, &height_key(height))?;
-        match bytes {
+        let bytes = self.0.database.get(Family::Headers, &height_key(height));
+        match bytes.map_err(|error| unreadable(height, error))? {
             Some(bytes) => check_header(height, &bytes).map(Some),
             None if height > self.tip().height => Ok(None),
             None => Err(missing(height)),

@@ -26,7 +26,7 @@ fn chain() -> Vec<Block> {
     model::chain(&[plan("one"), plan(&long), plan("three")]).1
 }
 
-fn raw(dir: &Path) -> rocksdb::DB {
+pub(crate) fn raw(dir: &Path) -> rocksdb::DB {
     let settings = rocksdb::Options::default();
     rocksdb::DB::open_cf(&settings, dir, Family::ALL.map(Family::name)).unwrap()
 }
@@ -55,7 +55,7 @@ fn damage(change: impl FnOnce(&rocksdb::DB)) -> BlockDamage {
     }
 }
 
-fn change(database: &rocksdb::DB, family: Family, height: u64, change: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn change(database: &rocksdb::DB, family: Family, height: u64, change: impl FnOnce(&mut Vec<u8>)) {
     let handle = database.cf_handle(family.name()).unwrap();
     let key = record::height_key(Height(height));
     let mut value = database.get_cf(handle, key).unwrap().unwrap();

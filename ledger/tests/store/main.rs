@@ -4,6 +4,8 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
     clippy::panic
 )]
 
@@ -19,6 +21,7 @@ mod log;
 mod opening;
 mod reads;
 mod records;
+mod repair;
 
 use std::path::Path;
 
