@@ -71,6 +71,8 @@ pub struct Restored<B> {
     pub configuration: (Height, Configuration),
     /// What the peers were seen to promise.
     pub promises: BTreeMap<Slot, Promise>,
+    /// What this node noted of its own promises beside the store, where it did: the store may have lost its end (D-4).
+    pub watermark: Option<Promise>,
 }
 
 /// Times and limits of an engine.
@@ -82,6 +84,9 @@ pub struct Settings {
     pub election_max_ms: u64,
     /// Longest silence of a leader, ms.
     pub heartbeat_ms: u64,
+    /// How long blocks may wait for their commit, or be committed before the own disk has them, until a leader gives way,
+    /// ms: several election timeouts.
+    pub stall_ms: u64,
     /// How long a start waits for every voter's hello before a majority is enough, ms.
     pub hello_wait_ms: u64,
     /// Most bytes of blocks in one message (one block at least).

@@ -2,7 +2,8 @@
 //!
 //! Invariant: the host feeds completions (`Persisted`) in the order of the writes that they answer.
 
-use quipu_crypto::id::{BlockId, Slot};
+use quipu_crypto::hash::Hash;
+use quipu_crypto::id::{BlockId, Height, Slot};
 
 use crate::message::{Message, Report};
 
@@ -120,6 +121,17 @@ pub enum Input<B> {
         /// Whom.
         leader: Slot,
     },
-    /// Whether this node may campaign (its clock is sound, its disk has room). True at start.
+    /// Whether this node may campaign (its clock is sound). True at start.
     MayCampaign(bool),
+    /// Whether the disk has room for more blocks (D-8). True at start. Without, a leader hands over and a follower takes
+    /// no blocks; votes are still given, they need next to nothing.
+    MayAppend(bool),
+    /// The stored block at this height of the chain cannot be read, or is not the one that stood there: the engine asks
+    /// the peers for the block of that hash (R-18, D-3). Reported again, it is the same report.
+    Damaged {
+        /// Where.
+        height: Height,
+        /// The hash that the chain has there: from the header beside it, or from the block above.
+        hash: Hash,
+    },
 }

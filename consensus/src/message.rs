@@ -31,6 +31,10 @@ pub enum Message<B> {
     Welcome(Welcome),
     /// The leader asks its best follower to campaign at once.
     TimeoutNow(TimeoutNow),
+    /// My copy of this block is damaged: have you one?
+    Want(Want),
+    /// Answer to [`Message::Want`].
+    Found(Found<B>),
 }
 
 impl<B> Message<B> {
@@ -38,7 +42,7 @@ impl<B> Message<B> {
     ///
     /// # Errors
     /// The first error of `map`.
-    pub fn map_blocks<C, E>(self, map: impl FnMut(B) -> Result<C, E>) -> Result<Message<C>, E> {
+    pub fn map_blocks<C, E>(self, mut map: impl FnMut(B) -> Result<C, E>) -> Result<Message<C>, E> {
         Ok(match self {
             Self::Append(append) => Message::Append(Append {
                 term: append.term,
@@ -57,6 +61,12 @@ impl<B> Message<B> {
             Self::Hello(hello) => Message::Hello(hello),
             Self::Welcome(welcome) => Message::Welcome(welcome),
             Self::TimeoutNow(order) => Message::TimeoutNow(order),
+            Self::Want(want) => Message::Want(want),
+            Self::Found(found) => Message::Found(Found {
+                height: found.height,
+                hash: found.hash,
+                block: found.block.map(&mut map).transpose()?,
+            }),
         })
     }
 }
@@ -201,4 +211,24 @@ pub struct TimeoutNow {
     pub term: Term,
     /// To whom.
     pub target: Slot,
+}
+
+/// A block whose copy here is damaged, by its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Where it stands.
+    pub height: Height,
+    /// Its hash: whoever has a block of this hash has this block.
+    pub hash: Hash,
+}
+
+/// Answer to a [`Want`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found<B> {
+    /// From the question.
+    pub height: Height,
+    /// From the question.
+    pub hash: Hash,
+    /// The block; `None` where the asked node has it not.
+    pub block: Option<B>,
 }

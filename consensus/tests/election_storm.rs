@@ -59,6 +59,7 @@ impl Storm {
                 commit_hint: Height::ZERO,
                 configuration: (Height::ZERO, voters(NODES)),
                 promises: BTreeMap::new(),
+                watermark: None,
             };
             let random = random.split();
             let mut chance = Counted { random, draws: 0 };

@@ -23,7 +23,7 @@ use quipu_consensus::message::Message;
 use quipu_consensus::output::LogOperation;
 use quipu_consensus::raft::RaftRules;
 use quipu_consensus::simulator::block::SimulatedBlock;
-use quipu_consensus::simulator::engine_host::{EngineHost, EngineSetup};
+use quipu_consensus::simulator::engine_host::{EngineDisk, EngineHost, EngineSetup};
 use quipu_consensus::simulator::participant::{Effect, Event, Participant};
 use quipu_consensus::simulator::random::Random;
 use quipu_crypto::id::Slot;
@@ -43,10 +43,12 @@ struct Node {
     /// Messages that wait for a write.
     held: Vec<(PersistSeq, Slot, SessionId, Told)>,
     done: PersistSeq,
+    disk: EngineDisk,
     /// When its disk has done everything that it was asked for.
     disk_free: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one queue, one list")]
 enum Happening {
     Event(Slot, Event<Told>),
     Tick(Slot),
@@ -92,6 +94,7 @@ impl Network {
                 entropy,
                 held: Vec::new(),
                 done: PersistSeq(0),
+                disk,
                 disk_free: 0,
             };
             network.nodes.insert(slot, node);
@@ -143,7 +146,8 @@ impl Network {
             node.done = seq;
         }
         let mut effects = Vec::new();
-        node.host.handle(Tick(self.now), &mut node.entropy, event, &mut effects);
+        node.host
+            .handle(Tick(self.now), &mut node.entropy, &node.disk, event, &mut effects);
         let (free, held) = std::mem::take(&mut node.held)
             .into_iter()
             .partition(|(after, ..)| *after <= node.done);
@@ -159,9 +163,10 @@ impl Network {
 
     fn perform(&mut self, slot: Slot, effect: Effect<Told, Vec<LogOperation<SimulatedBlock>>>) {
         match effect {
-            Effect::Write { seq, sync, .. } => {
+            Effect::Write { seq, write, sync } => {
                 let takes = if sync { self.random.between(1, 8) } else { 0 };
                 let node = self.nodes.get_mut(&slot).unwrap();
+                EngineHost::<RaftRules>::apply(&mut node.disk, &write);
                 // One after the other: writes are reported in the order in which they were asked for.
                 node.disk_free = node.disk_free.max(self.now) + takes;
                 let wait = node.disk_free - self.now;

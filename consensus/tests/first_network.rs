@@ -18,6 +18,7 @@ const SETTINGS: Settings = Settings {
     election_min_ms: 150,
     election_max_ms: 300,
     heartbeat_ms: 30,
+    stall_ms: 1_500,
     hello_wait_ms: 500,
     append_bytes: 1000,
     window_bytes: 4000,
@@ -52,6 +53,7 @@ impl Bus {
             commit_hint: Height::ZERO,
             configuration: (Height::ZERO, configuration.clone()),
             promises: BTreeMap::new(),
+            watermark: None,
         };
         let nodes = voters
             .iter()

@@ -66,7 +66,7 @@ fn no_message_makes_an_engine_panic_halt_or_cut_what_is_committed() {
             events.push(Event::Receive(from, SessionId(1), liar.message()));
             let mut effects = Vec::new();
             for event in std::mem::take(&mut events) {
-                host.handle(Tick(now.saturating_mul(7)), &mut random, event, &mut effects);
+                host.handle(Tick(now.saturating_mul(7)), &mut random, &disk, event, &mut effects);
             }
             for effect in effects {
                 match effect {
@@ -148,7 +148,7 @@ impl Network {
                 continue;
             };
             let mut effects = Vec::new();
-            host.handle(Tick(self.now), &mut self.random, event, &mut effects);
+            host.handle(Tick(self.now), &mut self.random, disk, event, &mut effects);
             for effect in effects {
                 match effect {
                     Effect::Write { seq, write, .. } => {

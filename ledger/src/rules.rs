@@ -390,8 +390,12 @@ impl ChainTip {
         certificate::judge(certificate, &header, &membership).map_err(Fault::Certificate)
     }
 
-    /// Under the membership in force at height-1: while joint, with the slot's key of either set.
-    fn check_proposer(&self, block: &Block) -> Result<(), Fault> {
+    /// Whether the proposer's signature is good under the membership in force at this tip: while joint, with the slot's
+    /// key of either set. All that a block needs whose hash is known to be in the chain: the hash binds the rest.
+    ///
+    /// # Errors
+    /// [`Fault::NotSigned`], [`Fault::UnknownProposer`], [`Fault::WrongSignature`].
+    pub fn check_proposer(&self, block: &Block) -> Result<(), Fault> {
         let proposer = block.header().proposer;
         let signature = block.signature().ok_or(Fault::NotSigned)?;
         let membership = &self.in_force.membership;

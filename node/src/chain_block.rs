@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_consensus::block::{Block as EngineBlock, Configuration};
-use quipu_consensus::message::{Append, Message};
+use quipu_consensus::message::{Append, Found, Message};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::BlockId;
 use quipu_ledger::block::{Block, Items, Kind};
@@ -137,7 +137,7 @@ pub fn with_blocks<A, B>(append: Append<A>, blocks: Vec<B>) -> Append<B> {
     }
 }
 
-/// A message without blocks in another block type. An append loses its blocks.
+/// A message without blocks in another block type. What carries blocks loses them.
 #[must_use]
 pub fn recast<A, B>(message: Message<A>) -> Message<B> {
     match message {
@@ -151,5 +151,11 @@ pub fn recast<A, B>(message: Message<A>) -> Message<B> {
         Message::Hello(hello) => Message::Hello(hello),
         Message::Welcome(welcome) => Message::Welcome(welcome),
         Message::TimeoutNow(handover) => Message::TimeoutNow(handover),
+        Message::Want(want) => Message::Want(want),
+        Message::Found(found) => Message::Found(Found {
+            height: found.height,
+            hash: found.hash,
+            block: None,
+        }),
     }
 }

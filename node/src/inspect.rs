@@ -8,9 +8,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use quipu_consensus::message::{Append, Message, VoteAnswer};
+use quipu_consensus::message::{Append, Found, Message, VoteAnswer};
 use quipu_crypto::hash::Hash;
-use quipu_crypto::id::{NetworkId, Slot};
+use quipu_crypto::id::{Height, NetworkId, Slot};
 use quipu_crypto::signature::{self, Signature};
 use quipu_ledger::block::{Block, BlockError};
 use quipu_ledger::rules::{ChainTip, Fault, signatures};
@@ -32,7 +32,7 @@ pub enum Finding {
     #[error("block {height} breaks a rule: {fault}")]
     Fault {
         /// Its height.
-        height: quipu_crypto::id::Height,
+        height: Height,
         /// The rule.
         fault: Fault,
     },
@@ -131,6 +131,7 @@ impl Inspector {
                 self.vote(from, &answer)?;
                 Ok(Message::VoteAnswer(answer))
             }
+            Message::Found(found) => self.found(found).map(Message::Found),
             other => Ok(recast(other)),
         }
     }
@@ -177,6 +178,21 @@ impl Inspector {
             append.commit = append.commit.max(beginning);
         }
         Ok(with_blocks(append, blocks))
+    }
+
+    /// A block that was asked for by its hash, which binds all of it but the signature.
+    fn found(&self, found: Found<BlockBytes>) -> Result<Found<ChainBlock>, Finding> {
+        let Found { height, hash, block } = found;
+        let block = block.map(|bytes| Block::decode(bytes.as_slice())).transpose()?;
+        if let Some(block) = &block
+            && block.header().height > Height::ZERO
+        {
+            // Seam: a block of an older membership needs the keys of that one.
+            let checked = self.end.check_proposer(block);
+            checked.map_err(|fault| Finding::Fault { height, fault })?;
+        }
+        let block = block.map(ChainBlock::stored);
+        Ok(Found { height, hash, block })
     }
 
     fn verify(&self, blocks: &[Block]) -> Result<(), Finding> {

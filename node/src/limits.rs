@@ -65,6 +65,7 @@ pub const ENGINE_SETTINGS: Settings = Settings {
     election_min_ms: 300,
     election_max_ms: 600,
     heartbeat_ms: 50,
+    stall_ms: 3_000,
     hello_wait_ms: 1_000,
     append_bytes: 1024 * 1024,
     window_bytes: 8 * 1024 * 1024,

@@ -82,5 +82,8 @@ pub fn changes(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
                 accepted: promise.accepted,
             },
         }],
+        // Not the store's: it stands beside it.
+        LogOperation::Watermark(_) => Vec::new(),
+        LogOperation::Restore(block) => vec![LogChange::Restore(block.block().clone())],
     }
 }

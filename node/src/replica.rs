@@ -373,7 +373,11 @@ impl Replica {
                         }
                     }
                 }
-                LogOperation::SetVote(_) | LogOperation::CommitHint(_) | LogOperation::Remember { .. } => {}
+                LogOperation::SetVote(_)
+                | LogOperation::CommitHint(_)
+                | LogOperation::Remember { .. }
+                | LogOperation::Watermark(_)
+                | LogOperation::Restore(_) => {}
             }
         }
     }

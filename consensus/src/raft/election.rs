@@ -29,6 +29,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Redraw::No => return,
             Redraw::Fully => (election_min_ms, election_max_ms.saturating_sub(election_min_ms)),
             Redraw::Soon => (heartbeat_ms, election_min_ms),
+            Redraw::Late => (election_max_ms.saturating_mul(3), election_max_ms),
         };
         let drawn = entropy.below(spread.saturating_add(1));
         self.deadline = self.now.plus(self.rules.election_wait(least, drawn));
@@ -36,7 +37,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// Whether this node may stand for election at all. The last term has no successor.
     pub(super) fn is_electable(&self) -> bool {
-        self.may_campaign && self.takes_part() && self.membership.votes(self.slot) && self.vote.term < Term::MAX
+        self.may_campaign
+            && self.rules.takes_blocks(self.may_append)
+            && self.takes_part()
+            && self.membership.votes(self.slot)
+            && self.vote.term < Term::MAX
     }
 
     /// The leader was silent for too long: would the others vote for this node? (thesis 9.6)

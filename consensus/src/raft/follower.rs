@@ -41,7 +41,13 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 self.distrust(from);
             }
             Fit::Joins { first_difference } => {
-                self.take_blocks(append, first_difference);
+                let last = match first_difference {
+                    Some(from) if !self.rules.takes_blocks(self.may_append) => self.before(from, append),
+                    _ => {
+                        self.take_blocks(append, first_difference);
+                        last
+                    }
+                };
                 self.take_commit(append, last);
                 self.accept(from, append, last);
             }
@@ -114,6 +120,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if !blocks.is_empty() {
             self.append(blocks);
         }
+    }
+
+    /// Of a message whose blocks from `from` on find no room (D-8), the last that is held: it is a contact there.
+    fn before(&self, from: Height, append: &Append<B>) -> BlockId {
+        let below = from.previous().filter(|below| *below > append.previous.height);
+        below.and_then(|height| self.log.id(height)).unwrap_or(append.previous)
     }
 
     /// The hash says whether the leader's committed block is in this chain; where it is not, the message's end counts.

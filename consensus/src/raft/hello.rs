@@ -61,8 +61,17 @@ impl Memory {
 
 impl<B: Block, R: Rules> Raft<B, R> {
     /// The first state: waiting, unless there is nobody to wait for.
-    pub(super) fn begin(&mut self, entropy: &mut dyn Entropy) {
+    pub(super) fn begin(&mut self, watermark: Option<Promise>, entropy: &mut dyn Entropy) {
         let alone = self.membership.other_voters(self.slot).is_empty();
+        let noted = watermark.unwrap_or_default();
+        let (voted, accepted) = self.misses(&noted);
+        let held = !voted && !accepted && noted.start < self.start;
+        let lost = self.rules.has_lost_its_end(held).then_some((self.slot, noted));
+        if let Some((_, noted)) = lost.filter(|_| alone) {
+            // Nobody else has it: it cannot come back, and going on without it would be a lie.
+            self.recover(BTreeSet::new(), BTreeMap::from([(self.slot, noted)]));
+            return;
+        }
         if alone || self.rules.takes_part(true, false) {
             self.deadline = self.now;
             if !alone {
@@ -74,8 +83,18 @@ impl<B: Block, R: Rules> Raft<B, R> {
             since: self.now,
             due: self.now.plus(self.settings.heartbeat_ms),
             heard: BTreeSet::new(),
-            forgotten: BTreeMap::new(),
+            forgotten: lost.into_iter().collect(),
         });
+    }
+
+    /// What this node has promised once its present write is durable; nothing while it may have promised more.
+    pub(super) fn watermark(&self) -> Option<Promise> {
+        let certain = self.recovery.is_none() && !matches!(self.stage, Stage::Waiting(_));
+        certain.then(|| Promise {
+            start: self.start,
+            vote: self.vote.term,
+            accepted: self.log.tip(),
+        })
     }
 
     /// Says hello to a peer that can be reached anew.
@@ -159,13 +178,19 @@ impl<B: Block, R: Rules> Raft<B, R> {
         // A peer that was greeted over an earlier session of this start may know the start counter from there.
         let first = self.memory.greeted.get(&from).is_none_or(|(_, first)| *first);
         let started = remembered.start > self.start || (remembered.start == self.start && first);
-        let voted = remembered.vote > self.vote.term;
+        let (voted, accepted) = self.misses(remembered);
+        self.rules.has_forgotten(started, voted, accepted)
+    }
+
+    /// Whether the own disk lacks a vote, and whether it lacks a block, that was promised.
+    fn misses(&self, promised: &Promise) -> (bool, bool) {
+        let voted = promised.vote > self.vote.term;
         // `vote` is at least the term in which the block was accepted: a chain that holds a block of a later term has
         // moved on since, and lawfully lost that one.
-        let accepted = !self.log.contains(remembered.accepted)
-            && remembered.accepted.height.get() > 0
-            && self.log.tip().term <= remembered.vote;
-        self.rules.has_forgotten(started, voted, accepted)
+        let accepted = !self.log.contains(promised.accepted)
+            && promised.accepted.height.get() > 0
+            && self.log.tip().term <= promised.vote;
+        (voted, accepted)
     }
 
     /// Resends hellos, and looks whether the wait is over.
@@ -217,16 +242,18 @@ impl<B: Block, R: Rules> Raft<B, R> {
             leader: None,
         }));
         if !forgotten.is_empty() {
-            let spent = forgotten
-                .values()
-                .map(|promise| promise.vote)
-                .max()
-                .unwrap_or(Term::ZERO);
-            self.spend(spent);
-            let due = self.now.plus(self.settings.election_max_ms);
-            self.recovery = Some(Recovery { heard, forgotten, due });
+            self.recover(heard, forgotten);
             self.try_leave_recovery();
         }
+    }
+
+    /// Begins to recover what was forgotten; the votes of those terms may be given.
+    fn recover(&mut self, heard: BTreeSet<Slot>, forgotten: BTreeMap<Slot, Promise>) {
+        let votes = forgotten.values().map(|promise| promise.vote);
+        let spent = votes.max().unwrap_or(Term::ZERO);
+        let due = self.now.plus(self.settings.election_max_ms);
+        self.recovery = Some(Recovery { heard, forgotten, due });
+        self.spend(spent);
     }
 
     /// The vote of `term` may be given, and forgotten: it counts as given to itself, so nobody gets it a second time.

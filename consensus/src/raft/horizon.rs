@@ -49,6 +49,7 @@ fn terms<B: Block>(message: &Message<B>) -> (Term, Term) {
         Message::Hello(hello) => return (hello.term, Term::ZERO),
         Message::Welcome(welcome) => return (welcome.term, welcome.remembered.vote),
         Message::TimeoutNow(order) => order.term,
+        Message::Want(_) | Message::Found(_) => Term::ZERO,
     };
     (term, term)
 }

@@ -66,6 +66,11 @@ impl<B> Writes<B> {
         self.staged.push(operation);
     }
 
+    /// Stages what moves nothing in the chain.
+    pub(crate) fn stage(&mut self, operation: LogOperation<B>) {
+        self.staged.push(operation);
+    }
+
     /// Stages a cut below which `below` is the last block; `proven` says what a durable block, or one on its way, still
     /// proves after it.
     pub(crate) fn stage_cut(&mut self, from: Height, below: BlockId, proven: &dyn Fn(BlockId, BlockId) -> BlockId) {
@@ -95,14 +100,15 @@ impl<B> Writes<B> {
     }
 
     /// Ends the step: the write to ask for, where there is one. Riders that waited for `patience_ms` go by themselves,
-    /// without a sync of their own.
-    pub(crate) fn seal(&mut self, now: Tick, patience_ms: u64) -> Option<Output<B>> {
+    /// without a sync of their own. What the node has promised then, `watermark`, goes with every synced write.
+    pub(crate) fn seal(&mut self, now: Tick, patience_ms: u64, watermark: Option<Promise>) -> Option<Output<B>> {
         let waited = self.riding_since.is_some_and(|since| now.since(since) >= patience_ms);
         if self.staged.is_empty() && !waited {
             return None;
         }
         let sync = !self.staged.is_empty();
         let mut operations = std::mem::take(&mut self.staged);
+        operations.extend(watermark.filter(|_| sync).map(LogOperation::Watermark));
         operations.extend(self.hint.take().map(LogOperation::CommitHint));
         let promises = std::mem::take(&mut self.promises);
         operations.extend(

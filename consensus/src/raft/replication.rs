@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use super::log;
+use super::pace::Pace;
 use super::progress::{Flow, Progress};
 use super::read::Reads;
 use super::rules::Rules;
@@ -27,8 +28,9 @@ impl Leadership {
             token: 0,
             reads: Reads::default(),
             transfer: None,
+            failed_transfer: None,
             contact_due: now.plus(contact_ms),
-            next_fetch: 0,
+            pace: Pace::new(now),
         }
     }
 }
@@ -83,10 +85,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if !self.rules.keeps_leading(answered) {
             return self.follow(self.vote.term, None);
         }
-        let expired = lead.transfer.is_some_and(|transfer| now >= transfer.until);
-        if self.rules.gives_up_transfer(expired) {
-            lead.transfer = None;
+        self.expire_transfer();
+        if !self.keeps_pace() {
+            return;
         }
+        let Stage::Leader(lead) = &mut self.stage else { return };
         let retry = self.settings.election_min_ms;
         let mut stuck = Vec::new();
         for (slot, peer) in &mut lead.progress {
@@ -170,17 +173,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 return;
             }
             if peer.next <= self.log.base().height {
-                lead.next_fetch = lead.next_fetch.saturating_add(1);
-                let fetch = FetchId(lead.next_fetch);
-                peer.fetch = Some(fetch);
-                let (first, last) = (peer.next, self.log.base().height);
-                let max_bytes = self.settings.append_bytes.min(room);
-                return self.effects.push(Output::Fetch {
-                    fetch,
-                    first,
-                    last,
-                    max_bytes,
-                });
+                return self.fetch_for(to, room);
             }
             let Some(previous) = peer.next.previous().and_then(|height| self.log.id(height)) else {
                 return;
@@ -196,8 +189,25 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
     }
 
-    /// Blocks from the store, for a peer that is far behind.
+    /// Asks the store for what a peer needs next and memory no longer holds.
+    fn fetch_for(&mut self, to: Slot, room: u64) {
+        let fetch = self.next_fetch();
+        let Stage::Leader(lead) = &mut self.stage else { return };
+        let Some(peer) = lead.progress.get_mut(&to) else { return };
+        peer.fetch = Some(fetch);
+        self.effects.push(Output::Fetch {
+            fetch,
+            first: peer.next,
+            last: self.log.base().height,
+            max_bytes: self.settings.append_bytes.min(room),
+        });
+    }
+
+    /// Blocks from the store: for a peer whose copy is damaged, or for one that is far behind.
     pub(super) fn loaded(&mut self, fetch: FetchId, previous: BlockId, blocks: Vec<B>) {
+        if self.loaded_for_repair(fetch, &blocks) {
+            return;
+        }
         let Stage::Leader(lead) = &mut self.stage else { return };
         let Some((to, peer)) = lead.progress.iter_mut().find(|(_, peer)| peer.fetch == Some(fetch)) else {
             return;

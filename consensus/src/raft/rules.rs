@@ -4,6 +4,7 @@
 //! mutants of the tests change one each, so a rule without a test that notices its absence cannot hide.
 //! Leaves when to ask, and what follows from the answer, to the modules beside it.
 
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use crate::block::Configuration;
@@ -287,6 +288,33 @@ pub trait Rules {
     /// Whether a leader asks a restarted peer again for what it acknowledged: its disk may be an old copy (D-10).
     fn asks_again_after_restart(&self) -> bool {
         true
+    }
+
+    /// Whether a block that a peer sent is the one whose copy here is damaged: by hash, whoever sent it.
+    fn is_wanted(&self, found: BlockId, height: Height, hash: Hash) -> bool {
+        found.height == height && found.hash == hash
+    }
+
+    /// Whether a leader gives way: blocks wait for their commit for longer than anything but a fault explains. Contacts
+    /// that pass prove nothing where blocks do not (P-6).
+    fn gives_way(&self, waiting_ms: u64, stall_ms: u64) -> bool {
+        waiting_ms >= stall_ms
+    }
+
+    /// Whether a leader hands over for the sake of its disk: for nearly all of `window_ms` blocks were committed by the
+    /// others before its own disk had them (D-9).
+    fn disk_is_too_slow(&self, behind_ms: u64, window_ms: u64) -> bool {
+        behind_ms.saturating_mul(10) >= window_ms.saturating_mul(9)
+    }
+
+    /// Whether a node takes new blocks: not where the disk has no room for them (D-8).
+    fn takes_blocks(&self, may_append: bool) -> bool {
+        may_append
+    }
+
+    /// Whether what a node noted beside its log is more than its log holds (D-4).
+    fn has_lost_its_end(&self, noted_is_held: bool) -> bool {
+        !noted_is_held
     }
 
     /// Whether a node takes part in deciding before it has heard enough peers remember it (D-10).

@@ -13,13 +13,15 @@ use super::hello::{Greeting, Memory, Recovery};
 use super::horizon::Horizon;
 use super::log::{self, Log};
 use super::membership::Membership;
+use super::pace::Pace;
 use super::persistence::Writes;
 use super::progress::Progress;
 use super::read::Reads;
+use super::repair::Repairs;
 use super::rules::Rules;
 use crate::block::Block;
 use crate::engine::{Restored, Settings};
-use crate::input::{Entropy, SessionId, Tick};
+use crate::input::{Entropy, FetchId, SessionId, Tick};
 use crate::message::{Message, Report, VoteSignature};
 use crate::output::{Class, Halt, LogOperation, Output, RoleChange, VoteRecord};
 
@@ -56,6 +58,11 @@ pub struct Raft<B, R> {
     pub(super) suspects: Suspects,
     pub(super) horizon: Horizon,
     pub(super) may_campaign: bool,
+    /// Whether the disk has room for blocks.
+    pub(super) may_append: bool,
+    pub(super) repairs: Repairs,
+    /// Number of the latest question to the store.
+    pub(super) fetches: u64,
     /// When to campaign.
     pub(super) deadline: Tick,
     /// Whether this step asks for a new draw of `deadline`.
@@ -90,6 +97,8 @@ pub(super) enum Redraw {
     Fully,
     /// Soon, after a start: a live leader is heard within a contact interval, and the pre-vote does no harm.
     Soon,
+    /// Late: this node led, and its blocks did not get through; the others go first (P-6).
+    Late,
 }
 
 /// The answers to one candidacy, or to the question about one.
@@ -112,8 +121,10 @@ pub(super) struct Leadership {
     pub(super) token: u64,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
+    /// Whom the last transfer that failed was to.
+    pub(super) failed_transfer: Option<Slot>,
     pub(super) contact_due: Tick,
-    pub(super) next_fetch: u64,
+    pub(super) pace: Pace,
 }
 
 /// A leadership on its way to another node.
@@ -138,6 +149,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             commit_hint,
             configuration,
             promises,
+            watermark,
         } = restored;
         let mut broken = None;
         let mut log = Log::new(base, &terms);
@@ -178,6 +190,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
             suspects: Suspects::default(),
             horizon: Horizon::default(),
             may_campaign: true,
+            may_append: true,
+            repairs: Repairs::default(),
+            fetches: 0,
             deadline: now,
             redraw: Redraw::No,
             round: 0,
@@ -186,7 +201,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             broken,
             halted: false,
         };
-        raft.begin(entropy);
+        raft.begin(watermark, entropy);
         raft
     }
 
@@ -209,6 +224,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         self.log.truncate(from);
         self.membership.truncated(from);
+        self.repairs.truncated(from);
         let rules = &self.rules;
         let proven = |durable, below| rules.proven_after_cut(durable, below);
         self.writes.stage_cut(from, self.log.tip(), &proven);
@@ -224,6 +240,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
             return self.halt(Halt::Invariant("a committed block is in the chain"));
         }
         self.commit = id;
+        if let Stage::Leader(lead) = &mut self.stage {
+            lead.pace.committed();
+        }
         self.membership.settled(id.height);
         self.writes.ride_hint(id.height, self.now);
         self.effects.push(Output::Commit { upto: id });
@@ -290,6 +309,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn takes_part(&self) -> bool {
         let waiting = matches!(self.stage, Stage::Waiting(_));
         self.rules.takes_part(waiting, self.recovery.is_some())
+    }
+
+    /// A number for a question to the store.
+    pub(super) fn next_fetch(&mut self) -> FetchId {
+        self.fetches = self.fetches.saturating_add(1);
+        FetchId(self.fetches)
     }
 
     /// Stops for good: an invariant is broken or the disk has failed (P9).

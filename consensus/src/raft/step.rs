@@ -35,7 +35,8 @@ impl<B: Block, R: Rules> Engine for Raft<B, R> {
         }
         let redraw = std::mem::take(&mut self.redraw);
         self.draw_deadline(redraw, entropy);
-        out.extend(self.writes.seal(self.now, self.settings.election_max_ms));
+        let watermark = self.watermark();
+        out.extend(self.writes.seal(self.now, self.settings.election_max_ms, watermark));
         out.append(&mut self.effects);
     }
 
@@ -56,7 +57,8 @@ impl<B: Block, R: Rules> Engine for Raft<B, R> {
     fn proposal(&self) -> Option<Proposal> {
         let Stage::Leader(lead) = &self.stage else { return None };
         let uncommitted = self.log.bytes_above(self.commit.height);
-        let full = self.rules.is_full(uncommitted, self.settings.uncommitted_bytes);
+        let full = self.rules.is_full(uncommitted, self.settings.uncommitted_bytes)
+            || !self.rules.takes_blocks(self.may_append);
         if self.halted || (lead.opened && (full || lead.transfer.is_some())) {
             return None;
         }
@@ -117,11 +119,13 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 previous,
                 blocks,
             } => self.loaded(fetch, previous, blocks),
+            Input::Damaged { height, hash } => self.damaged(height, hash),
             Input::Executed { report } => self.executed = report,
             Input::Read { ticket } => self.read(ticket),
             Input::Transfer { to } => self.transfer(to),
             Input::Distrust { leader } => self.distrust(leader),
             Input::MayCampaign(may) => self.may_campaign = may,
+            Input::MayAppend(may) => self.may_append = may,
         }
     }
 
@@ -132,6 +136,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
         match message {
             Message::Hello(hello) => return self.hello(from, session, &hello),
             Message::Welcome(welcome) => return self.welcome(from, &welcome),
+            Message::Want(want) => return self.want(from, want),
+            Message::Found(found) => return self.found(found),
             _ if matches!(self.stage, Stage::Waiting(_)) && !self.takes_part() => return,
             _ => {}
         }
@@ -144,11 +150,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Message::RequestVote(request) => self.request_vote(from, &request),
             Message::VoteAnswer(answer) => self.vote_answer(from, answer),
             Message::TimeoutNow(order) => self.timeout_now(from, &order),
-            Message::Hello(_) | Message::Welcome(_) => {}
+            Message::Hello(_) | Message::Welcome(_) | Message::Want(_) | Message::Found(_) => {}
         }
     }
 
     fn tick(&mut self) {
+        self.ask_for_damaged();
         match &self.stage {
             Stage::Waiting(_) => self.hello_tick(),
             Stage::Leader(_) => self.leader_tick(),

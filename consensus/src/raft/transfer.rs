@@ -16,11 +16,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn transfer(&mut self, to: Option<Slot>) {
         let Stage::Leader(lead) = &mut self.stage else { return };
         let patience = self.settings.election_max_ms;
+        let failed = lead.failed_transfer;
         let best = lead
             .progress
             .iter()
             .filter(|(slot, peer)| self.membership.votes(**slot) && self.now.since(peer.heard) < patience)
-            .max_by_key(|(slot, peer)| (peer.matched_height(), std::cmp::Reverse(**slot)))
+            .max_by_key(|(slot, peer)| (Some(**slot) != failed, peer.matched_height(), std::cmp::Reverse(**slot)))
             .map(|(slot, _)| *slot);
         let target = to
             .filter(|slot| *slot != self.slot && self.membership.votes(*slot))
@@ -32,6 +33,16 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 told: false,
             });
             self.try_hand_over();
+        }
+    }
+
+    /// Gives a transfer up that has not worked in its time; the next one tries another target.
+    pub(super) fn expire_transfer(&mut self) {
+        let Stage::Leader(lead) = &mut self.stage else { return };
+        let (now, rules) = (self.now, &self.rules);
+        let expired = |transfer: &mut Transfer| rules.gives_up_transfer(now >= transfer.until);
+        if let Some(transfer) = lead.transfer.take_if(expired) {
+            lead.failed_transfer = Some(transfer.target);
         }
     }
 

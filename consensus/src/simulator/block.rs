@@ -57,6 +57,23 @@ impl SimulatedBlock {
         )
     }
 
+    /// Whether its id is that of its content.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let (height, term) = (self.id.height, self.id.term);
+        let members = self.configuration.clone();
+        Self::make(
+            height,
+            term,
+            self.previous,
+            self.opening,
+            self.size,
+            self.payload,
+            members,
+        )
+        .id == self.id
+    }
+
     fn make(
         height: Height,
         term: Term,

@@ -1,4 +1,4 @@
-//! The shortest complete host of an engine, and so the example of one: it proposes, stores, loads and executes.
+//! The shortest complete host of an engine, and so the example of one: it proposes, loads, executes and scrubs.
 //!
 //! Invariant: it does what the crate's documentation asks of a host, in that order, and nothing cleverer.
 //! Leaves gates, sessions and syncs to the world around it.
@@ -9,8 +9,8 @@ use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Incarnation, Slot};
 
 use super::block::SimulatedBlock;
-use super::participant::{Claim, Effect, Event, Link, Participant};
-use crate::block::{Block, Configuration};
+use super::participant::{Claim, Damage, Effect, Event, Link, Participant};
+use crate::block::Configuration;
 use crate::engine::{Engine, Restored, Settings, Status};
 use crate::input::{Entropy, FetchId, Input, ReadTicket, Tick};
 use crate::message::{Message, Promise, Report};
@@ -21,16 +21,25 @@ use crate::raft::{Raft, Rules};
 #[derive(Debug)]
 pub struct EngineHost<R> {
     engine: Raft<SimulatedBlock, R>,
-    /// The store as this process reads it back: every write that it asked for.
-    store: Vec<SimulatedBlock>,
     /// Client requests that no proposal has taken yet.
     waiting: Vec<u64>,
     /// Requests that this node proposed, by the block they are in.
     proposed: BTreeMap<Height, (BlockId, u64)>,
     committed: Height,
     executed: Height,
-    loads: Vec<(FetchId, Height, Height, u64)>,
+    loads: Vec<Load>,
+    /// The next height that the scrubber looks at.
+    scrub: Height,
     halted: bool,
+}
+
+/// A question of the engine for blocks of the store.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    fetch: FetchId,
+    first: Height,
+    last: Height,
+    max_bytes: u64,
 }
 
 /// Everything that a network's hosts share.
@@ -49,10 +58,31 @@ pub struct EngineSetup<R> {
 pub struct EngineDisk {
     start: u64,
     vote: VoteRecord,
+    /// Contents, which a disk may damage.
     blocks: Vec<SimulatedBlock>,
+    /// What the header records say: which block belongs at each height.
     links: Vec<Link>,
     hint: Height,
     promises: BTreeMap<Slot, Promise>,
+    watermark: Option<Promise>,
+}
+
+impl EngineDisk {
+    /// The block at a height, if it is the one that belongs there.
+    fn read(&self, height: Height) -> Option<&SimulatedBlock> {
+        let link = self.links.get(place(height))?;
+        let block = self.blocks.get(place(height))?;
+        (block.id == link.id && block.is_sound()).then_some(block)
+    }
+
+    fn tip(&self) -> Height {
+        self.links.last().map_or(Height::ZERO, |link| link.id.height)
+    }
+
+    fn truncate(&mut self, from: Height) {
+        self.blocks.truncate(place(from));
+        self.links.truncate(place(from));
+    }
 }
 
 type Effects = Vec<Effect<Message<SimulatedBlock>, Vec<LogOperation<SimulatedBlock>>>>;
@@ -72,6 +102,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             blocks: vec![genesis],
             hint: Height::ZERO,
             promises: BTreeMap::new(),
+            watermark: None,
         }
     }
 
@@ -79,10 +110,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         for operation in write {
             match operation {
                 LogOperation::SetVote(record) => disk.vote = *record,
-                LogOperation::Truncate { from } => {
-                    disk.blocks.truncate(place(*from));
-                    disk.links.truncate(place(*from));
-                }
+                LogOperation::Truncate { from } => disk.truncate(*from),
                 LogOperation::Append(blocks) => {
                     disk.links.extend(blocks.iter().map(link));
                     disk.blocks.extend(blocks.iter().cloned());
@@ -91,26 +119,67 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
                 LogOperation::Remember { peer, promise } => {
                     disk.promises.insert(*peer, *promise);
                 }
+                LogOperation::Watermark(promise) => disk.watermark = Some(*promise),
+                LogOperation::Restore(block) => {
+                    if let Some(stored) = disk.blocks.get_mut(place(block.id.height)) {
+                        *stored = block.clone();
+                    }
+                }
             }
         }
     }
 
+    fn damage(disk: &mut EngineDisk, damage: Damage, at: Height) -> bool {
+        if at == Height::ZERO || at > disk.tip() {
+            return false;
+        }
+        match damage {
+            Damage::Rot => {
+                if let Some(block) = disk.blocks.get_mut(place(at)) {
+                    block.payload ^= 1 << 40;
+                }
+            }
+            Damage::Misdirected => {
+                let other = at.previous().and_then(|below| disk.blocks.get(place(below)).cloned());
+                if let (Some(other), Some(block)) = (other, disk.blocks.get_mut(place(at))) {
+                    *block = other;
+                }
+            }
+            Damage::LostTail | Damage::LostTailAndWatermark => {
+                disk.truncate(at);
+                disk.hint = disk.hint.min(disk.tip());
+                if damage == Damage::LostTailAndWatermark {
+                    disk.watermark = None;
+                }
+            }
+        }
+        true
+    }
+
     fn start(setup: &Self::Setup, slot: Slot, disk: &mut EngineDisk, now: Tick, entropy: &mut dyn Entropy) -> Self {
         disk.start = disk.start.saturating_add(1);
-        let store = disk.blocks.clone();
-        let base = store
+        let base = disk
+            .links
             .get(place(disk.hint))
-            .map_or(BlockId::default(), SimulatedBlock::id);
+            .map_or(BlockId::default(), |link| link.id);
+        let mut blocks = Vec::new();
+        let mut height = base.height.next();
+        while let Some(block) = disk.read(height) {
+            blocks.push(block.clone());
+            height = height.next();
+        }
+        // What cannot be read above what is committed is cut, and missed: the watermark still names it.
+        disk.truncate(height);
         let mut terms = Vec::new();
-        for id in store.iter().map(Block::id) {
+        for id in disk.links.iter().map(|link| link.id) {
             if terms.last().is_none_or(|(term, _)| *term < id.term) {
                 terms.push((id.term, id.height));
             }
         }
         let mut configuration = (Height::ZERO, setup.configuration.clone());
-        for block in store.iter().filter(|block| block.id.height <= base.height) {
-            if let Some(found) = block.configuration() {
-                configuration = (block.id.height, found);
+        for link in disk.links.iter().filter(|link| link.id.height <= base.height) {
+            if let Some(found) = &link.configuration {
+                configuration = (link.id.height, found.clone());
             }
         }
         let restored = Restored {
@@ -120,50 +189,64 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             vote: disk.vote,
             terms,
             base,
-            blocks: store.get(place(base.height.next())..).unwrap_or_default().to_vec(),
+            blocks,
             commit_hint: disk.hint,
             configuration,
             promises: disk.promises.clone(),
+            watermark: disk.watermark,
         };
         Self {
             engine: Raft::new(setup.settings, restored, setup.rules.clone(), now, entropy),
-            store,
             waiting: Vec::new(),
             proposed: BTreeMap::new(),
             committed: disk.hint,
-            executed: Height::ZERO,
+            executed: disk.hint,
             loads: Vec::new(),
+            scrub: Height::ZERO,
             halted: false,
         }
     }
 
-    fn handle(&mut self, now: Tick, entropy: &mut dyn Entropy, event: Event<Self::Message>, effects: &mut Effects) {
+    fn handle(
+        &mut self,
+        now: Tick,
+        entropy: &mut dyn Entropy,
+        disk: &EngineDisk,
+        event: Event<Self::Message>,
+        effects: &mut Effects,
+    ) {
         if self.halted {
             return;
         }
-        for (fetch, first, last, max_bytes) in std::mem::take(&mut self.loads) {
-            let input = self.load(fetch, first, last, max_bytes);
-            self.step(now, entropy, input, effects);
+        let mut inputs: Vec<Input<SimulatedBlock>> = Vec::new();
+        for load in std::mem::take(&mut self.loads) {
+            answer_load(disk, load, &mut inputs);
         }
-        let input = match event {
-            Event::Tick => Input::Tick,
-            Event::PeerUp(peer, session) => Input::PeerUp { peer, session },
-            Event::PeerDown(peer, session) => Input::PeerDown { peer, session },
-            Event::Receive(from, session, message) => Input::Receive { from, session, message },
-            Event::Written(seq) => Input::Persisted { seq },
-            Event::WriteFailed(seq) => Input::PersistFailed { seq },
-            Event::Read(ticket) => Input::Read {
+        if matches!(event, Event::Tick) {
+            self.scrub(disk, &mut inputs);
+        }
+        inputs.extend(match event {
+            Event::Tick => Some(Input::Tick),
+            Event::PeerUp(peer, session) => Some(Input::PeerUp { peer, session }),
+            Event::PeerDown(peer, session) => Some(Input::PeerDown { peer, session }),
+            Event::Receive(from, session, message) => Some(Input::Receive { from, session, message }),
+            Event::Written(seq) => Some(Input::Persisted { seq }),
+            Event::WriteFailed(seq) => Some(Input::PersistFailed { seq }),
+            Event::Read(ticket) => Some(Input::Read {
                 ticket: ReadTicket(ticket),
-            },
-            Event::Transfer => Input::Transfer { to: None },
-            Event::Wake => return,
+            }),
+            Event::Transfer => Some(Input::Transfer { to: None }),
+            Event::DiskFull(full) => Some(Input::MayAppend(!full)),
+            Event::Wake => None,
             Event::Submit(request) => {
                 self.waiting.push(request);
-                return self.propose(now, entropy, effects);
+                None
             }
-        };
-        self.step(now, entropy, input, effects);
-        self.execute(now, entropy, effects);
+        });
+        for input in inputs {
+            self.step(now, entropy, input, effects);
+        }
+        self.execute(now, entropy, disk, effects);
         self.propose(now, entropy, effects);
     }
 
@@ -190,7 +273,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             Message::Hello(hello) => Claim::Term(hello.term),
             Message::Welcome(welcome) => Claim::Term(welcome.term),
             Message::TimeoutNow(order) => Claim::Term(order.term),
-            Message::PreVote(_) | Message::PreVoteAnswer(_) => Claim::Nothing,
+            Message::PreVote(_) | Message::PreVoteAnswer(_) | Message::Want(_) | Message::Found(_) => Claim::Nothing,
         }
     }
 }
@@ -207,14 +290,11 @@ impl<R: Rules + Clone> EngineHost<R> {
         self.engine.step(now, entropy, input, &mut outputs);
         for output in outputs {
             match output {
-                Output::Persist { seq, operations, sync } => {
-                    self.store_back(&operations);
-                    effects.push(Effect::Write {
-                        seq,
-                        write: operations,
-                        sync,
-                    });
-                }
+                Output::Persist { seq, operations, sync } => effects.push(Effect::Write {
+                    seq,
+                    write: operations,
+                    sync,
+                }),
                 Output::Send {
                     to,
                     session,
@@ -235,7 +315,12 @@ impl<R: Rules + Clone> EngineHost<R> {
                     first,
                     last,
                     max_bytes,
-                } => self.loads.push((fetch, first, last, max_bytes)),
+                } => self.loads.push(Load {
+                    fetch,
+                    first,
+                    last,
+                    max_bytes,
+                }),
                 Output::ReadReady { ticket, height } => effects.push(Effect::ReadReady(ticket.0, height)),
                 Output::Truncated { from } => self.proposed.retain(|height, _| *height < from),
                 Output::ReadLost { .. } | Output::Role(_) | Output::Evidence(_) => {}
@@ -247,37 +332,48 @@ impl<R: Rules + Clone> EngineHost<R> {
         }
     }
 
-    fn store_back(&mut self, operations: &[LogOperation<SimulatedBlock>]) {
-        for operation in operations {
-            match operation {
-                LogOperation::Truncate { from } => self.store.truncate(place(*from)),
-                LogOperation::Append(blocks) => self.store.extend(blocks.iter().cloned()),
-                _ => {}
-            }
-        }
-    }
-
     fn commit(&mut self, upto: BlockId, effects: &mut Effects) {
         effects.push(Effect::Commit(upto));
         self.committed = self.committed.max(upto.height);
         while let Some(entry) = self.proposed.first_entry().filter(|entry| *entry.key() <= upto.height) {
+            // What was cut is not among them any more (`Output::Truncated`).
             let (id, request) = entry.remove();
-            if self.store.get(place(id.height)).map(Block::id) == Some(id) {
-                effects.push(Effect::Acknowledge(request, id));
-            }
+            effects.push(Effect::Acknowledge(request, id));
         }
     }
 
-    /// Executes what is committed and durable here, and reports it.
-    fn execute(&mut self, now: Tick, entropy: &mut dyn Entropy, effects: &mut Effects) {
-        let height = self.committed.min(self.engine.status().durable.height);
-        if height > self.executed {
-            self.executed = height;
+    /// Executes what is committed and durable here, and reports it; waits at a block that cannot be read.
+    fn execute(&mut self, now: Tick, entropy: &mut dyn Entropy, disk: &EngineDisk, effects: &mut Effects) {
+        let upto = self.committed.min(self.engine.status().durable.height);
+        let before = self.executed;
+        while self.executed < upto {
+            let next = self.executed.next();
+            if self.engine.block(next).is_none() && disk.read(next).is_none() {
+                if let Some(damaged) = damaged(disk, next) {
+                    self.step(now, entropy, damaged, effects);
+                }
+                break;
+            }
+            self.executed = next;
+        }
+        if self.executed > before {
             let report = Report {
-                height,
+                height: self.executed,
                 digest: Hash::ZERO,
             };
             self.step(now, entropy, Input::Executed { report }, effects);
+        }
+    }
+
+    /// Looks at one stored block a tick, so that damage is found before a reader finds it.
+    fn scrub(&mut self, disk: &EngineDisk, inputs: &mut Vec<Input<SimulatedBlock>>) {
+        self.scrub = if self.scrub < disk.tip() {
+            self.scrub.next()
+        } else {
+            Height::ZERO
+        };
+        if disk.read(self.scrub).is_none() {
+            inputs.extend(damaged(disk, self.scrub));
         }
     }
 
@@ -298,27 +394,40 @@ impl<R: Rules + Clone> EngineHost<R> {
         // Whoever does not lead tells its clients at once; they do not ask again here.
         self.waiting.clear();
     }
+}
 
-    fn load(&self, fetch: FetchId, first: Height, last: Height, max_bytes: u64) -> Input<SimulatedBlock> {
-        let previous = first
-            .previous()
-            .and_then(|height| self.store.get(place(height)))
-            .map(Block::id);
-        let mut blocks: Vec<SimulatedBlock> = Vec::new();
-        let mut bytes = 0_u64;
-        for block in self.store.get(place(first)..=place(last)).unwrap_or_default() {
-            bytes = bytes.saturating_add(block.size);
-            if bytes > max_bytes && !blocks.is_empty() {
-                break;
-            }
-            blocks.push(block.clone());
+/// Reads blocks for the engine, and tells it where one is damaged.
+fn answer_load(disk: &EngineDisk, load: Load, inputs: &mut Vec<Input<SimulatedBlock>>) {
+    let below = load.first.previous().and_then(|height| disk.links.get(place(height)));
+    let mut blocks: Vec<SimulatedBlock> = Vec::new();
+    let mut bytes = 0_u64;
+    let mut height = load.first;
+    while height <= load.last && height <= disk.tip() {
+        let Some(block) = disk.read(height) else {
+            inputs.extend(damaged(disk, height));
+            break;
+        };
+        bytes = bytes.saturating_add(block.size);
+        if bytes > load.max_bytes && !blocks.is_empty() {
+            break;
         }
-        Input::Loaded {
-            fetch,
-            previous: previous.unwrap_or_default(),
-            blocks,
-        }
+        blocks.push(block.clone());
+        height = height.next();
     }
+    inputs.push(Input::Loaded {
+        fetch: load.fetch,
+        previous: below.map_or(BlockId::default(), |link| link.id),
+        blocks,
+    });
+}
+
+/// The report of a block that cannot be read.
+fn damaged(disk: &EngineDisk, height: Height) -> Option<Input<SimulatedBlock>> {
+    let link = disk.links.get(place(height))?;
+    Some(Input::Damaged {
+        height,
+        hash: link.id.hash,
+    })
 }
 
 fn link(block: &SimulatedBlock) -> Link {

@@ -32,14 +32,18 @@ pub trait Participant: Sized {
     /// What a write does to a disk.
     fn apply(image: &mut Self::Image, write: &Self::Write);
 
+    /// The disk does what no write asked for, at a height; answers whether there was anything to strike.
+    fn damage(image: &mut Self::Image, damage: Damage, at: Height) -> bool;
+
     /// Starts a process on a disk; counts the start on it, synced.
     fn start(setup: &Self::Setup, slot: Slot, image: &mut Self::Image, now: Tick, entropy: &mut dyn Entropy) -> Self;
 
-    /// Takes one event.
+    /// Takes one event. `disk` is what the process reads: every write that it asked for before.
     fn handle(
         &mut self,
         now: Tick,
         entropy: &mut dyn Entropy,
+        disk: &Self::Image,
         event: Event<Self::Message>,
         effects: &mut Vec<Effect<Self::Message, Self::Write>>,
     );
@@ -89,6 +93,19 @@ pub enum Claim {
     Nothing,
 }
 
+/// What a disk does that no write asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// The content of one stored block is not what was written; its header record, and so its hash, still is.
+    Rot,
+    /// The content of one stored block stands in the place of another.
+    Misdirected,
+    /// This block and all above it are gone, though a sync was reported. The watermark beside the log stays.
+    LostTail,
+    /// As [`Damage::LostTail`], and the watermark is gone as well: only the peers remember.
+    LostTailAndWatermark,
+}
+
 /// What happens to a participant.
 #[derive(Clone, Debug)]
 pub enum Event<M> {
@@ -112,6 +129,8 @@ pub enum Event<M> {
     Transfer,
     /// The time that [`Effect::Wake`] asked for has come.
     Wake,
+    /// The disk has no room any more (`true`), or has room again.
+    DiskFull(bool),
 }
 
 /// What a participant wants done.

@@ -269,7 +269,7 @@ impl<P: Participant> World<P> {
         self.trace.line(self.now, slot, 3, || format!("<- {event:?}"));
         let mut effects = Vec::new();
         if let Some(process) = &mut node.process {
-            process.handle(now, &mut node.entropy, event, &mut effects);
+            process.handle(now, &mut node.entropy, &node.disk.view, event, &mut effects);
             let status = process.status();
             self.trace.status(&status);
             node.status = Some(status);

@@ -5,8 +5,8 @@
 
 use quipu_consensus::input::Entropy;
 use quipu_consensus::message::{
-    Accepted, Append, Hello, Message, Promise, Rejected, Report, TimeoutNow, VoteAnswer, VoteRequest, VoteSignature,
-    Welcome,
+    Accepted, Append, Found, Hello, Message, Promise, Rejected, Report, TimeoutNow, VoteAnswer, VoteRequest,
+    VoteSignature, Want, Welcome,
 };
 use quipu_consensus::simulator::block::SimulatedBlock;
 use quipu_consensus::simulator::random::Random;
@@ -101,7 +101,7 @@ impl Liar {
     /// Anything at all.
     pub fn message(&mut self) -> Message<SimulatedBlock> {
         let term = self.term();
-        match self.random.below(10) {
+        match self.random.below(12) {
             0 | 1 => {
                 let (previous, blocks) = self.blocks();
                 let (commit, read_token) = (self.id(), self.number());
@@ -157,6 +157,15 @@ impl Liar {
                         remembered,
                     })
                 }
+            }
+            9 => {
+                let (height, hash) = (Height(self.number()), self.id().hash);
+                Message::Want(Want { height, hash })
+            }
+            10 => {
+                let (height, hash) = (Height(self.number()), self.id().hash);
+                let block = Some(self.block());
+                Message::Found(Found { height, hash, block })
             }
             _ => Message::TimeoutNow(TimeoutNow { term, target: Slot(1) }),
         }

@@ -14,6 +14,7 @@ pub const SETTINGS: Settings = Settings {
     election_min_ms: 150,
     election_max_ms: 300,
     heartbeat_ms: 30,
+    stall_ms: 1_500,
     hello_wait_ms: 400,
     append_bytes: 600,
     window_bytes: 2000,

@@ -26,7 +26,7 @@ use quipu_consensus::raft::Rules;
 use quipu_consensus::simulator::block::SimulatedBlock;
 use quipu_consensus::simulator::disk::Disk;
 use quipu_consensus::simulator::engine_host::{EngineHost, EngineSetup};
-use quipu_consensus::simulator::participant::{Effect, Event, Participant};
+use quipu_consensus::simulator::participant::{Damage, Effect, Event, Participant};
 use quipu_consensus::simulator::random::Random;
 use quipu_crypto::id::{Height, Slot, Term};
 
@@ -169,6 +169,10 @@ impl<R: Rules + Clone> Script<R> {
                 let node = self.node(arguments.slot(0));
                 Host::<R>::apply(&mut node.disk.durable, &vec![LogOperation::Truncate { from }]);
             }
+            // damage N at=H how=rot|misdirected|tail|tail-and-watermark: what the disk of N does by itself.
+            "damage" => self.damage(&arguments),
+            // full N: the disk of N has no room; room N: it has again.
+            "full" | "room" => self.event(arguments.slot(0), Event::DiskFull(words[0] == "full")),
             // Messages made by hand: append, vote, pre-vote, voted, accepted, refused, welcome, timeout-now.
             "append" | "vote" | "pre-vote" | "voted" | "accepted" | "refused" | "welcome" | "timeout-now" => {
                 self.forge(words[0], &arguments);
@@ -272,6 +276,20 @@ impl<R: Rules + Clone> Script<R> {
         self.wire.retain(|(from, to, ..)| *from != slot && *to != slot);
     }
 
+    fn damage(&mut self, arguments: &Arguments<'_>) {
+        let damage = match arguments.value("how").unwrap() {
+            "rot" => Damage::Rot,
+            "misdirected" => Damage::Misdirected,
+            "tail" => Damage::LostTail,
+            _ => Damage::LostTailAndWatermark,
+        };
+        let at = Height(arguments.number("at").unwrap());
+        let disk = &mut self.node(arguments.slot(0)).disk;
+        for image in [&mut disk.durable, &mut disk.view] {
+            assert!(Host::<R>::damage(image, damage, at), "nothing is there");
+        }
+    }
+
     fn sync(&mut self, slot: Slot) {
         let node = self.node(slot);
         if node.process.is_none() || node.disk.begin().is_none() {
@@ -309,7 +327,7 @@ impl<R: Rules + Clone> Script<R> {
         let Some(process) = &mut node.process else { return };
         let before = process.status();
         let mut effects = Vec::new();
-        process.handle(now, &mut node.random, event, &mut effects);
+        process.handle(now, &mut node.random, &node.disk.view, event, &mut effects);
         let after = process.status();
         if (before.role, before.term) != (after.role, after.term) {
             self.say(format!("{slot} {:?}, term {}", after.role, after.term));

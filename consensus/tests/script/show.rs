@@ -54,6 +54,11 @@ pub fn message(message: &Message<SimulatedBlock>) -> String {
             id(welcome.remembered.accepted)
         ),
         Message::TimeoutNow(order) => format!("timeout-now t{}", order.term),
+        Message::Want(want) => format!("wants {}", want.height),
+        Message::Found(found) => match &found.block {
+            Some(block) => format!("found {}", id(block.id)),
+            None => format!("has no {}", found.height),
+        },
     }
 }
 
@@ -68,6 +73,10 @@ pub fn write(operations: &[LogOperation<SimulatedBlock>]) -> String {
         LogOperation::Append(blocks) => format!("append {}", range(blocks)),
         LogOperation::CommitHint(height) => format!("hint {height}"),
         LogOperation::Remember { peer, .. } => format!("remember {peer}"),
+        LogOperation::Restore(block) => format!("restore {}", id(block.id)),
+        // It goes with every synced write, and says what the write says.
+        LogOperation::Watermark(_) => String::new(),
     };
-    operations.iter().map(one).collect::<Vec<_>>().join(", ")
+    let said: Vec<String> = operations.iter().map(one).filter(|said| !said.is_empty()).collect();
+    said.join(", ")
 }

@@ -96,6 +96,7 @@ pub fn read<S: Stored>(
         commit_hint: committed,
         configuration: (base.membership_height(), configuration(base.membership())),
         promises: words(stored.promises())?,
+        watermark: None,
     };
     let engine = Raft::new(start.settings, restored, RaftRules, now, entropy);
     let header = words(stored.header(executed.height))?.ok_or("the executed block is missing")?;
