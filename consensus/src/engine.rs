@@ -84,8 +84,8 @@ pub struct Settings {
     pub election_max_ms: u64,
     /// Longest silence of a leader, ms.
     pub heartbeat_ms: u64,
-    /// How long blocks may wait for their commit, or be committed before the own disk has them, until a leader gives way,
-    /// ms: several election timeouts.
+    /// How long blocks may wait for their commit, or be committed before the own disk has them, until a leader gives
+    /// way, ms: several election timeouts.
     pub stall_ms: u64,
     /// How long a start waits for every voter's hello before a majority is enough, ms.
     pub hello_wait_ms: u64,

@@ -123,11 +123,11 @@ pub enum Input<B> {
     },
     /// Whether this node may campaign (its clock is sound). True at start.
     MayCampaign(bool),
-    /// Whether the disk has room for more blocks (D-8). True at start. Without, a leader hands over and a follower takes
-    /// no blocks; votes are still given, they need next to nothing.
+    /// Whether the disk has room for more blocks (D-8). True at start. Without, a leader hands over and a follower
+    /// takes no blocks; votes are still given, they need next to nothing.
     MayAppend(bool),
-    /// The stored block at this height of the chain cannot be read, or is not the one that stood there: the engine asks
-    /// the peers for the block of that hash (R-18, D-3). Reported again, it is the same report.
+    /// The stored block at this height of the chain cannot be read, or is not the one that stood there: the engine
+    /// asks the peers for the block of that hash (R-18, D-3). Reported again, it is the same report.
     Damaged {
         /// Where.
         height: Height,

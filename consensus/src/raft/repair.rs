@@ -1,5 +1,5 @@
-//! Keeps which stored blocks are damaged here, and gets them again by their hash from any peer that has them (R-18, D-3;
-//! "Protocol-Aware Recovery", FAST 2018).
+//! Keeps which stored blocks are damaged here, and gets them again by their hash from any peer that has them (R-18,
+//! D-3; "Protocol-Aware Recovery", FAST 2018).
 //!
 //! Invariants: a damaged block is never cut, only written again; what comes is believed for its hash alone, so whoever
 //! sends it need not be trusted; questions go to one peer after the other, one at a time for each block. Every node
