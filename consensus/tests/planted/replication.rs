@@ -61,4 +61,8 @@ mutants! {
     GoesBelowTheAcknowledged, 3, "R-14", "r14": {
         fn next_after_refusal(&self, hinted: Height, _matched: Height) -> Height { hinted }
     }
+    /// Follows leaders of terms that have passed.
+    FollowsPassedTerms, 6, "I10", "r08": {
+        fn is_current(&self, _sent: Term, _own: Term) -> bool { true }
+    }
 }

@@ -20,7 +20,7 @@ mutants! {
         fn gate(&self, vote: Option<PersistSeq>, _blocks: Option<PersistSeq>) -> Option<PersistSeq> { vote }
     }
     /// P3: the leader counts itself before its own sync.
-    CountsItselfUnsynced, 2, "I6", "p3": {
+    CountsItselfUnsynced, 2, "I6", "r10": {
         fn own_height(&self, _durable: Height, tip: Height) -> Height { tip }
     }
     /// A leader never counts its own copy.

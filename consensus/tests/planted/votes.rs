@@ -37,7 +37,7 @@ mutants! {
         fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.height >= own.height }
     }
     /// V-6: the later term wins, however short the chain.
-    LaterTermSuffices, 1, "I3", "r10": {
+    LaterTermSuffices, 1, "I3", "v06": {
         fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.term >= own.term }
     }
     /// Anybody may lead.
@@ -68,7 +68,7 @@ mutants! {
         fn own_vote_counts(&self, _durable: bool) -> bool { true }
     }
     /// V-10: stands for election without asking, so whoever was cut off comes back with a later term.
-    StandsWithoutAsking, 13, "L1", "v07": {
+    StandsWithoutAsking, 13, "L1", "v10": {
         fn asks_before_standing(&self) -> bool { false }
     }
     /// V-7: an old node does not learn the term from refusals.
@@ -86,5 +86,9 @@ mutants! {
     /// V-12: a leader whose transfer failed takes no blocks any more.
     NeverGivesUpTransfer, 118, "L3", "v12": {
         fn gives_up_transfer(&self, _expired: bool) -> bool { false }
+    }
+    /// V-11: every node waits equally long.
+    WaitsWithoutChance, 198, "L1", "v11": {
+        fn election_wait(&self, least_ms: u64, _drawn_ms: u64) -> u64 { least_ms }
     }
 }

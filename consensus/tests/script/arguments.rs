@@ -1,5 +1,7 @@
 //! The words of a line after its command.
 
+use std::collections::BTreeSet;
+
 use quipu_crypto::id::Slot;
 
 /// The words after a command: plain ones, and `name=value`.
@@ -32,8 +34,28 @@ impl<'a> Arguments<'a> {
         (Slot(from.parse().unwrap()), Slot(to.parse().unwrap()))
     }
 
-    pub fn ways(&self) -> impl Iterator<Item = (Slot, Slot)> {
-        (0..self.plain.len()).map(|place| self.way(place))
+    /// Directions: `N>M` is one, `N-M` both.
+    pub fn ways(&self) -> Vec<(Slot, Slot)> {
+        let mut ways = Vec::new();
+        for word in &self.plain {
+            let (one, other) = word.split_once(['>', '-']).unwrap();
+            let (one, other) = (Slot(one.parse().unwrap()), Slot(other.parse().unwrap()));
+            ways.push((one, other));
+            if word.contains('-') {
+                ways.push((other, one));
+            }
+        }
+        ways
+    }
+
+    /// The slots of `name=N,M`.
+    pub fn listed(&self, name: &str) -> BTreeSet<Slot> {
+        let list = self
+            .value(name)
+            .unwrap_or("")
+            .split(',')
+            .filter(|slot| !slot.is_empty());
+        list.map(|slot| Slot(slot.parse().unwrap())).collect()
     }
 
     pub fn value(&self, name: &str) -> Option<&'a str> {

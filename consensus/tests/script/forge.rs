@@ -57,8 +57,8 @@ impl<R: Rules + Clone> Script<R> {
         }
     }
 
-    /// voted N>M round=R, accepted, refused at=H (by one that ends with C), welcome start=S vote=T (it remembers that
-    /// the end of C was acknowledged), timeout-now; each with term=T chain=C.
+    /// voted N>M round=R, accepted upto=H (the end of C where it is missing), refused at=H (by one that ends with C),
+    /// welcome start=S vote=T (it remembers that the end of C was acknowledged), timeout-now; each with term=T chain=C.
     fn answer(&self, kind: &str, arguments: &Arguments<'_>) -> Message<Block> {
         let term = term(arguments);
         let last = self.spoken(arguments).last().unwrap().id;
@@ -72,7 +72,10 @@ impl<R: Rules + Clone> Script<R> {
             }),
             "accepted" => Message::Accepted(Accepted {
                 term,
-                upto: last,
+                upto: match arguments.number("upto") {
+                    Some(height) => self.spoken(arguments)[usize::try_from(height).unwrap()].id,
+                    None => last,
+                },
                 executed: Report::default(),
                 read_token: 0,
             }),

@@ -12,6 +12,7 @@
 #![allow(dead_code, unreachable_pub)] // a test stops where it fails; each target uses its part
 
 mod arguments;
+mod course;
 mod forge;
 mod show;
 
@@ -60,6 +61,10 @@ pub struct Script<R: Rules + Clone> {
     given: u64,
     requests: u64,
     quiet: bool,
+    /// When the present `run` began.
+    running_since: Option<u64>,
+    /// Processes that stand still: what comes to them waits.
+    paused: BTreeSet<Slot>,
     said: Vec<String>,
 }
 
@@ -94,6 +99,8 @@ pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
         given: 0,
         requests: 0,
         quiet: false,
+        running_since: None,
+        paused: BTreeSet::new(),
         said: Vec::new(),
     };
     let mut played = String::new();
@@ -122,7 +129,8 @@ impl<R: Rules + Clone> Script<R> {
     fn command(&mut self, words: &[&str]) -> Result<(), String> {
         let arguments = Arguments::new(&words[1..]);
         match words[0] {
-            "network" => self.network(arguments.slot(0).0),
+            // network COUNT voters=N,M outgoing=N,M learners=N,M: all are voters where nothing else is said.
+            "network" => self.network(&arguments),
             // disk N term=T vote=M chain=C commit=H: what N finds when it starts.
             "disk" => self.disk(&arguments),
             "start" => arguments.slots().for_each(|slot| self.start(slot)),
@@ -139,12 +147,19 @@ impl<R: Rules + Clone> Script<R> {
             // keep N>M NAME: takes the first message off the wire; replay NAME: delivers it, as often as wanted.
             "keep" => self.keep(&arguments)?,
             "replay" => self.replay(arguments.plain[0])?,
-            "cut" => arguments.ways().for_each(|way| _ = self.cut.insert(way)),
-            "mend" => self.cut.clear(),
+            // cut N>M N-M: one direction, both; mend: the same, or all.
+            "cut" => self.cut.extend(arguments.ways()),
+            "mend" if arguments.plain.is_empty() => self.cut.clear(),
+            "mend" => arguments.ways().iter().for_each(|way| _ = self.cut.remove(way)),
+            // pause N: its process stands still; what comes to it waits until it goes on.
+            "pause" => self.paused.extend(arguments.slots()),
+            "resume" => arguments.slots().for_each(|slot| _ = self.paused.remove(&slot)),
             "slow" => arguments.slots().for_each(|slot| self.node(slot).slow = true),
             "sync" => arguments.slots().for_each(|slot| self.sync(slot)),
             "fail" => self.fail(arguments.slot(0)),
             "wait" => self.now += arguments.plain[0].parse::<u64>().unwrap(),
+            // run MS: time passes, see `course`.
+            "run" => self.run(arguments.plain[0].parse().unwrap()),
             "tick" => arguments.slots().for_each(|slot| self.event(slot, Event::Tick)),
             // The election timeout of N passes.
             "timeout" => {
@@ -177,7 +192,7 @@ impl<R: Rules + Clone> Script<R> {
             "append" | "vote" | "pre-vote" | "voted" | "accepted" | "refused" | "welcome" | "timeout-now" => {
                 self.forge(words[0], &arguments);
             }
-            "expect" => return self.expect(&arguments),
+            "expect" => return self.expected(&arguments),
             other => return Err(format!("no such command: {other}")),
         }
         Ok(())
@@ -188,13 +203,24 @@ impl<R: Rules + Clone> Script<R> {
     }
 
     fn say(&mut self, text: String) {
-        if !self.quiet {
+        if !self.quiet && self.running_since.is_none() {
             self.said.push(text);
         }
     }
 
-    fn network(&mut self, count: u32) {
-        self.setup.configuration = voters(count);
+    fn network(&mut self, arguments: &Arguments<'_>) {
+        let count = arguments.slot(0).0;
+        let mut configuration = voters(count);
+        configuration.outgoing = arguments.listed("outgoing");
+        configuration.learners = arguments.listed("learners");
+        let incoming = arguments.listed("voters");
+        if !incoming.is_empty() {
+            configuration.voters = incoming;
+        }
+        configuration
+            .voters
+            .retain(|slot| !configuration.learners.contains(slot));
+        self.setup.configuration = configuration;
         for slot in (1..=count).map(Slot) {
             let disk = Disk::new(Host::<R>::blank(&self.setup, slot));
             let random = Random::new(u64::from(slot.0));
@@ -330,7 +356,7 @@ impl<R: Rules + Clone> Script<R> {
         process.handle(now, &mut node.random, &node.disk.view, event, &mut effects);
         let after = process.status();
         if (before.role, before.term) != (after.role, after.term) {
-            self.say(format!("{slot} {:?}, term {}", after.role, after.term));
+            self.mark(&format!("{slot} {:?}, term {}", after.role, after.term));
         }
         for effect in effects {
             self.perform(slot, effect);
@@ -355,9 +381,11 @@ impl<R: Rules + Clone> Script<R> {
                     None => self.leave(slot, to, session, message),
                 }
             }
-            Effect::Commit(upto) => self.say(format!("{slot} commits {}", show::id(upto))),
-            Effect::Acknowledge(request, id) => self.say(format!("{slot} acknowledges {request} in {}", show::id(id))),
-            Effect::ReadReady(_, height) => self.say(format!("{slot} reads at {height}")),
+            Effect::Commit(upto) => self.mark(&format!("{slot} commits {}", show::id(upto))),
+            Effect::Acknowledge(request, id) => {
+                self.mark(&format!("{slot} acknowledges {request} in {}", show::id(id)));
+            }
+            Effect::ReadReady(_, height) => self.mark(&format!("{slot} reads at {height}")),
             Effect::Wake(_) | Effect::Broken(_) => panic!("{slot}: a bare engine asks for no such thing"),
             Effect::Halt(reason, _) => {
                 self.say(format!("{slot} halts: {reason}"));
@@ -387,13 +415,13 @@ impl<R: Rules + Clone> Script<R> {
                 .collect();
             let idle = quick.iter().all(|slot| self.nodes[slot].disk.next().is_none());
             quick.into_iter().for_each(|slot| self.sync(slot));
-            if self.wire.is_empty() {
+            let Some(place) = self.wire.iter().position(|(_, to, ..)| !self.paused.contains(to)) else {
                 if idle {
                     return;
                 }
                 continue;
-            }
-            let (from, to, session, message) = self.wire.remove(0);
+            };
+            let (from, to, session, message) = self.wire.remove(place);
             self.event(to, Event::Receive(from, session, message));
         }
     }
@@ -416,10 +444,22 @@ impl<R: Rules + Clone> Script<R> {
         Ok(())
     }
 
+    /// expect N ...: of that node; expect any, expect none: of one at least, of none.
+    fn expected(&self, arguments: &Arguments<'_>) -> Result<(), String> {
+        let all = || self.nodes.keys().map(|slot| self.expect(*slot, arguments));
+        match arguments.plain[0] {
+            "any" if all().any(|found| found.is_ok()) => Ok(()),
+            "none" if !all().any(|found| found.is_ok()) => Ok(()),
+            "any" => Err("it is so of none".to_owned()),
+            "none" => Err("it is so of one".to_owned()),
+            _ => self.expect(arguments.slot(0), arguments),
+        }
+    }
+
     /// expect N role=R term=T leader=M vote=M tip=H@T durable=H@T commit=H peer=M:H:K: each must be so; `vote`
     /// is that on disk, `peer` what a leader knows of M: matched height and next.
-    fn expect(&mut self, arguments: &Arguments<'_>) -> Result<(), String> {
-        let node = &self.nodes[&arguments.slot(0)];
+    fn expect(&self, slot: Slot, arguments: &Arguments<'_>) -> Result<(), String> {
+        let node = &self.nodes[&slot];
         let vote = Host::<R>::vote(&node.disk.durable);
         let Some(process) = &node.process else {
             return if arguments.value("role") == Some("Halted") {
