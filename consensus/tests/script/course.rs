@@ -1,6 +1,6 @@
 //! Time that passes by itself: `run MS`. Every process that is not paused ticks every 10 ms, everything on its way
-//! arrives where links are not cut, every disk that is not slow syncs. Of all that only roles, terms, commits and answers
-//! to clients are written down, each with the time since the command.
+//! arrives where links are not cut, every disk that is not slow syncs. Of all that only roles, terms, commits and
+//! answers to clients are written down, each with the time since the command.
 
 use quipu_consensus::raft::Rules;
 use quipu_consensus::simulator::participant::Event;

@@ -56,6 +56,8 @@ pub struct Script<R: Rules + Clone> {
     /// Messages on their way, in order.
     wire: Vec<(Slot, Slot, SessionId, Message<Block>)>,
     cut: BTreeSet<(Slot, Slot)>,
+    /// Ways on which contacts pass and blocks do not.
+    stuck: BTreeSet<(Slot, Slot)>,
     sessions: BTreeMap<(Slot, Slot), SessionId>,
     kept: BTreeMap<String, (Slot, Slot, SessionId, Message<Block>)>,
     given: u64,
@@ -94,6 +96,7 @@ pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
         nodes: BTreeMap::new(),
         wire: Vec::new(),
         cut: BTreeSet::new(),
+        stuck: BTreeSet::new(),
         sessions: BTreeMap::new(),
         kept: BTreeMap::new(),
         given: 0,
@@ -147,9 +150,14 @@ impl<R: Rules + Clone> Script<R> {
             // keep N>M NAME: takes the first message off the wire; replay NAME: delivers it, as often as wanted.
             "keep" => self.keep(&arguments)?,
             "replay" => self.replay(arguments.plain[0])?,
-            // cut N>M N-M: one direction, both; mend: the same, or all.
+            // cut N>M N-M: one direction, both; stuck N>M: contacts and answers pass there, blocks do not; mend: the
+            // same, or all.
             "cut" => self.cut.extend(arguments.ways()),
-            "mend" if arguments.plain.is_empty() => self.cut.clear(),
+            "stuck" => self.stuck.extend(arguments.ways()),
+            "mend" if arguments.plain.is_empty() => {
+                self.cut.clear();
+                self.stuck.clear();
+            }
             "mend" => arguments.ways().iter().for_each(|way| _ = self.cut.remove(way)),
             // pause N: its process stands still; what comes to it waits until it goes on.
             "pause" => self.paused.extend(arguments.slots()),
@@ -342,7 +350,8 @@ impl<R: Rules + Clone> Script<R> {
 
     fn leave(&mut self, from: Slot, to: Slot, session: SessionId, message: Message<Block>) {
         self.say(format!("{from}>{to} {}", show::message(&message)));
-        if !self.cut.contains(&(from, to)) {
+        let blocks = matches!(&message, Message::Append(append) if !append.blocks.is_empty());
+        if !self.cut.contains(&(from, to)) && !(blocks && self.stuck.contains(&(from, to))) {
             self.wire.push((from, to, session, message));
         }
     }
