@@ -18,14 +18,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use processes::{Processes, put};
+use processes::{Processes, copies, put};
 use quipu_crypto::id::{NetworkId, TransactionId};
 use quipu_crypto::key::SecretKey;
 use quipu_ledger::result::Outcome;
-use quipu_ledger::store::Store;
-use quipu_ledger::store::record::Family;
 use quipu_ledger::transaction::SignedTransaction;
-use quipu_ledger::verify;
 use quipu_node::client::Client;
 use quipu_node::client_protocol::{Answer, Call, Receipt};
 
@@ -71,8 +68,8 @@ fn nothing_acknowledged_is_lost_or_doubled_when_nodes_are_killed_at_random() {
         statuses
     });
     network.stop_all_after(&statuses);
-    compare_copies(&network);
-    verify_copies(&network);
+    copies::compare(&network);
+    copies::verify(&network);
 }
 
 async fn load_and_kill(network: &mut Processes, client: &Client, rounds: u32) -> Vec<Seen> {
@@ -157,45 +154,6 @@ async fn check_on_every_node(network: &Processes, client: &Client, all: &BTreeMa
             let answer = client.call_node(node.slot, call, Duration::from_secs(5)).await.unwrap();
             assert_eq!(answer, Answer::Executed(*receipt), "on {}", node.name);
         }
-    }
-}
-
-/// Blocks, results, state, history, index and replay memory are equal record for record.
-fn compare_copies(network: &Processes) {
-    let scratch = tempfile::tempdir().unwrap();
-    let open = |node: usize| {
-        let logs = scratch.path().join(node.to_string());
-        std::fs::create_dir(&logs).unwrap();
-        Store::open_read_only(&network.dir(node).join("data"), &logs).unwrap()
-    };
-    let first = open(0);
-    for node in 1..network.count() {
-        let other = open(node);
-        assert_eq!(first.tip(), other.tip());
-        for family in Family::ALL.into_iter().filter(|family| *family != Family::Meta) {
-            let mut theirs = other.records(family).unwrap();
-            let mut count = 0;
-            for record in first.records(family).unwrap() {
-                assert_eq!(Some(record.unwrap()), theirs.next().map(Result::unwrap), "{family:?}");
-                count += 1;
-            }
-            assert!(theirs.next().is_none(), "node {node} has more records in {family:?}");
-            println!("node 1 = node {}: {count} records in {family:?}", node + 1);
-        }
-    }
-}
-
-fn verify_copies(network: &Processes) {
-    for node in 0..network.count() {
-        let block = network.genesis.block();
-        let report = verify::run(
-            &network.dir(node),
-            &block,
-            verify::VerifyOptions::default(),
-            &mut |_| (),
-        )
-        .unwrap();
-        assert!(report.ok(), "copy of node {node}: {:?}", report.findings);
     }
 }
 

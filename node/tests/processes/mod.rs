@@ -1,12 +1,14 @@
 //! A network of real `quipu-node` processes on loopback, made by the real ceremony, ended with the test.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub(crate) mod copies;
+
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use quipu_crypto::id::{NetworkId, TimeMs};
+use quipu_crypto::id::{NetworkId, Slot, TimeMs};
 use quipu_crypto::key::SecretKey;
 use quipu_genesis::{Genesis, ceremony, development};
 use quipu_ledger::operation::{Namespace, Operation};
@@ -15,6 +17,10 @@ use quipu_node::client::{Client, ClientSettings, Endpoint};
 use quipu_node::client_protocol::{Answer, Call, NodeStatus};
 use quipu_node::init::{self, Wish};
 use quipu_node::{clock, config};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_quipu-node");
 
 /// The processes and what is needed to speak with them.
 pub(crate) struct Processes {
@@ -22,16 +28,28 @@ pub(crate) struct Processes {
     pub(crate) client_key: SecretKey,
     root: tempfile::TempDir,
     children: Vec<Option<Child>>,
+    /// Begins the command line of a node.
+    command: Program,
 }
+
+/// The program of a node, perhaps wrapped in others that become it.
+type Program = Box<dyn Fn(usize) -> Command>;
 
 impl Processes {
     /// Makes and starts a network of `count` nodes.
     pub(crate) fn start(count: usize) -> Self {
+        let addresses = (0..count).map(|_| free_address()).collect();
+        Self::start_at(addresses, Box::new(|_| Command::new(PROGRAM)))
+    }
+
+    /// Makes and starts a network of nodes at these addresses.
+    pub(crate) fn start_at(addresses: Vec<String>, command: Program) -> Self {
+        let count = addresses.len();
         let root = tempfile::tempdir().unwrap();
         let client_key = SecretKey::from_seed([200; 32]);
         let nodes: Vec<_> = (1..=count)
-            .map(|n| {
-                let address = free_address();
+            .zip(addresses)
+            .map(|(n, address)| {
                 let wish = Wish {
                     dir: root.path().join(format!("node{n}")),
                     name: format!("node{n}"),
@@ -56,6 +74,7 @@ impl Processes {
             client_key,
             root,
             children: (0..count).map(|_| None).collect(),
+            command,
         };
         (0..count).for_each(|node| network.launch(node));
         network
@@ -80,7 +99,7 @@ impl Processes {
             .append(true)
             .open(self.log(node))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_quipu-node"))
+        let child = (self.command)(node)
             .args(["run", "--dir"])
             .arg(self.dir(node))
             .stdin(Stdio::null())
@@ -104,6 +123,18 @@ impl Processes {
         }
     }
 
+    /// Sends a signal to a running node.
+    pub(crate) fn signal(&self, node: usize, signal: Signal) {
+        let child = self.children[node].as_ref().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether its process was started and not ended since.
+    pub(crate) fn runs(&self, node: usize) -> bool {
+        self.children[node].is_some()
+    }
+
     /// SIGTERM to all, and waits.
     pub(crate) fn stop_all(&mut self) {
         (0..self.count()).for_each(|node| self.stop(node));
@@ -122,7 +153,7 @@ impl Processes {
     }
 
     /// SIGTERM to one, and waits for its end.
-    fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         let Some(mut child) = self.children[node].take() else {
             return;
         };
@@ -141,6 +172,10 @@ impl Processes {
     }
 
     pub(crate) fn client(&self) -> Client {
+        self.client_with(ClientSettings::default())
+    }
+
+    pub(crate) fn client_with(&self, settings: ClientSettings) -> Client {
         let endpoint = |node: &quipu_ledger::membership::Node| Endpoint {
             slot: node.slot,
             name: node.name.clone(),
@@ -148,34 +183,38 @@ impl Processes {
             key: node.key,
         };
         let endpoints = self.genesis.membership().nodes.iter().map(endpoint).collect();
-        Client::new(endpoints, &self.client_key, ClientSettings::default()).unwrap()
+        Client::new(endpoints, &self.client_key, settings).unwrap()
     }
 
     /// Waits until all nodes know one leader and have executed the same tip.
     pub(crate) async fn converged(&self, client: &Client) -> Vec<NodeStatus> {
-        let begin = Instant::now();
-        loop {
-            let mut all = Vec::new();
-            for node in &self.genesis.membership().nodes {
-                if let Ok(Answer::Status(status)) =
-                    client.call_node(node.slot, Call::Status, Duration::from_secs(2)).await
-                {
-                    all.push(*status);
-                }
+        let slots: Vec<Slot> = self.genesis.membership().nodes.iter().map(|node| node.slot).collect();
+        converged(&slots, client).await
+    }
+}
+
+/// Waits until these nodes know one leader and have executed the same tip.
+pub(crate) async fn converged(slots: &[Slot], client: &Client) -> Vec<NodeStatus> {
+    let begin = Instant::now();
+    loop {
+        let mut all = Vec::new();
+        for slot in slots {
+            if let Ok(Answer::Status(status)) = client.call_node(*slot, Call::Status, Duration::from_secs(2)).await {
+                all.push(*status);
             }
-            let equal = all.len() == self.count()
-                && all.iter().all(|status| {
-                    status.leader.is_some()
-                        && status.leader == all[0].leader
-                        && status.tip == all[0].tip
-                        && status.executed.height == status.tip.height
-                });
-            if equal {
-                return all;
-            }
-            assert!(begin.elapsed() < Duration::from_secs(60), "not converged: {all:#?}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
+        let equal = all.len() == slots.len()
+            && all.iter().all(|status| {
+                status.leader.is_some()
+                    && status.leader == all[0].leader
+                    && status.tip == all[0].tip
+                    && status.executed.height == status.tip.height
+            });
+        if equal {
+            return all;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "not converged: {all:#?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

@@ -27,7 +27,7 @@ struct Need {
     find: fn(&Path) -> Option<String>,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 9] = [
     Need {
         name: "libclang",
         why: "bindgen reads RocksDB's headers with it",
@@ -60,6 +60,22 @@ const NEEDS: [Need; 7] = [
         advice: "install strace (Linux only)",
         optional: true,
         find: |_| command::answer("strace", ["--version"]).map(first_line),
+    },
+    Need {
+        name: "ip",
+        why: "tests put nodes in network namespaces; without it faults of the network are not tested",
+        package: "iproute2",
+        advice: "install iproute2",
+        optional: true,
+        find: |_| command::answer("ip", ["-V"]),
+    },
+    Need {
+        name: "libfaketime",
+        why: "tests set the clocks of nodes wrong; without it wrong clocks are not tested",
+        package: "libfaketime",
+        advice: "install libfaketime",
+        optional: true,
+        find: |_| faketime(),
     },
     Need {
         name: "rustfmt",
@@ -155,6 +171,14 @@ fn install(missing: &[&Need], target: &Path) {
     {
         announced(Command::new("rustup").args(["component", "add", component]));
     }
+}
+
+/// Where Debian puts it; the tests look there too.
+fn faketime() -> Option<String> {
+    ["x86_64-linux-gnu", "aarch64-linux-gnu"]
+        .map(|machine| format!("/usr/lib/{machine}/faketime/libfaketimeMT.so.1"))
+        .into_iter()
+        .find(|path| Path::new(path).exists())
 }
 
 fn apt_is_ours() -> bool {

@@ -1,0 +1,212 @@
+//! Real processes in network namespaces under every fault that can be done to them: what clients see is linearizable,
+//! each transaction is in the chain at most once, nothing acknowledged is lost, and all copies are equal.
+//!
+//! `QUIPU_CHAOS_SECONDS` says for how long, `QUIPU_CHAOS_SEED` which faults, `QUIPU_CHAOS_NODES` how many nodes.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+
+mod history;
+mod lab;
+mod processes;
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use history::{Act, Fate, Recorded, checker};
+use lab::Lab;
+use lab::load::Load;
+use lab::nemesis::Nemesis;
+use processes::copies;
+use quipu_consensus::simulator::random::Random;
+use quipu_ledger::result::{Outcome, Reason};
+use quipu_node::limits::ENGINE_SETTINGS;
+
+/// Pause of each of the clients between two operations, ms on average.
+const PAUSE_MS: u64 = 20;
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn seed() -> u64 {
+    let drawn = u64::from_le_bytes(quipu_crypto::random::bytes().unwrap());
+    let seed = from_environment("QUIPU_CHAOS_SEED", drawn);
+    println!("QUIPU_CHAOS_SEED={seed}");
+    seed
+}
+
+#[test]
+fn what_clients_see_is_linearizable_whatever_happens_to_nodes_and_network() {
+    let seconds = from_environment("QUIPU_CHAOS_SECONDS", 180);
+    let nodes = from_environment("QUIPU_CHAOS_NODES", 5) as usize;
+    println!("QUIPU_CHAOS_SECONDS={seconds} QUIPU_CHAOS_NODES={nodes}");
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let mut lab = Lab::start(nodes, seed);
+    let looker = lab.looker();
+    lab.wait_for_leader(&looker);
+    let load = Load::start(&lab, &mut random, PAUSE_MS);
+    let mut nemesis = Nemesis::new(&mut lab, &load, looker.clone(), random);
+    nemesis.rage(Duration::from_secs(seconds));
+    nemesis.report();
+    let history = load.finish(&lab);
+    lab.finish(&looker);
+    judge(&lab, &history);
+    copies::compare(&lab.processes);
+    copies::verify(&lab.processes);
+}
+
+/// Kills the leader again and again: how long until a write is acknowledged that was submitted after the kill, and for
+/// how long does each client hear of no write at all?
+///
+/// `QUIPU_FAILOVER_ROUNDS` says how often.
+#[test]
+fn writes_resume_soon_after_the_leader_was_killed() {
+    let rounds = from_environment("QUIPU_FAILOVER_ROUNDS", 6);
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let mut lab = Lab::start(3, seed);
+    let looker = lab.looker();
+    lab.wait_for_leader(&looker);
+    let load = Load::start(&lab, &mut random, PAUSE_MS);
+    let mut kills = Vec::new();
+    for _ in 0..rounds {
+        std::thread::sleep(Duration::from_millis(random.between(1_500, 2_500)));
+        let leader = lab.wait_for_leader(&looker);
+        kills.push(load.shared.now());
+        lab.kill(leader);
+        std::thread::sleep(Duration::from_millis(random.between(2_000, 3_000)));
+        lab.launch(leader);
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    let history = load.finish(&lab);
+    lab.finish(&looker);
+    judge(&lab, &history);
+    let writes: Vec<&Recorded> = history
+        .iter()
+        .filter(|recorded| {
+            let Act::Write { fate, .. } = recorded.act else {
+                return false;
+            };
+            matches!(fate, Fate::Acknowledged(..))
+        })
+        .collect();
+    let failovers = kills.iter().map(|kill| failover(&writes, *kill)).collect();
+    let worst = quantiles(
+        "from the kill to the first acknowledgement of a write submitted after it",
+        failovers,
+    );
+    let clients = writes.iter().map(|write| write.client).max().unwrap() + 1;
+    let silences = kills
+        .iter()
+        .flat_map(|kill| (0..clients).map(|client| silence(&writes, client, *kill)))
+        .collect();
+    quantiles("without any acknowledgement at one client", silences);
+    let gate = Duration::from_millis(10 * 2 * ENGINE_SETTINGS.election_max_ms);
+    assert!(worst < gate, "writes resume only after {worst:?}");
+}
+
+/// From the kill to the first acknowledgement of a write that was submitted after it.
+fn failover(writes: &[&Recorded], kill: u64) -> Duration {
+    let later = writes.iter().filter(|write| write.begin >= kill);
+    Duration::from_nanos(later.map(|write| write.end).min().unwrap() - kill)
+}
+
+/// The longest time around the kill in which a client heard of no write.
+fn silence(writes: &[&Recorded], client: usize, kill: u64) -> Duration {
+    let mut ends: Vec<u64> = writes
+        .iter()
+        .filter(|write| write.client == client)
+        .map(|write| write.end)
+        .collect();
+    ends.sort_unstable();
+    let after = ends.partition_point(|end| *end < kill);
+    let around = &ends[after.saturating_sub(1)..];
+    let near = around.iter().take_while(|end| **end < kill + 5_000_000_000).count() + 1;
+    let around = &around[..near.min(around.len())];
+    let longest = around.windows(2).map(|pair| pair[1] - pair[0]).max();
+    Duration::from_nanos(longest.unwrap_or_default())
+}
+
+/// Prints the distribution, and gives the longest.
+fn quantiles(what: &str, mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    let at = |permille: usize| times[(times.len() - 1) * permille / 1000].as_millis();
+    let (p50, p90, p99, max) = (at(500), at(900), at(990), at(1000));
+    println!(
+        "{what}: n {}, p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, max {max} ms",
+        times.len()
+    );
+    *times.last().unwrap()
+}
+
+#[test]
+fn a_node_whose_clock_is_wrong_does_not_lead_and_the_others_go_on() {
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let mut lab = Lab::start(5, seed);
+    if lab.clocks.is_none() {
+        return;
+    }
+    let looker = lab.looker();
+    lab.wait_for_leader(&looker);
+    let load = Load::start(&lab, &mut random, PAUSE_MS);
+    for ahead_ms in [3_500, -3_500, 8_000, -8_000] {
+        let leader = lab.wait_for_leader(&looker);
+        let wrong = (leader + 1) % 5;
+        lab.clocks.as_ref().unwrap().set(wrong, ahead_ms);
+        // libfaketime looks once a second, and so often do nodes tell each other the time.
+        std::thread::sleep(Duration::from_millis(3_500));
+        let before = load.shared.acknowledged.load(Ordering::Relaxed);
+        lab.kill(leader);
+        let begin = Instant::now();
+        while load.shared.acknowledged.load(Ordering::Relaxed) < before + 50 || begin.elapsed().as_secs() < 2 {
+            assert_ne!(lab.leader(&looker), Some(wrong), "its clock is {ahead_ms} ms ahead");
+            assert!(begin.elapsed() < Duration::from_secs(30), "the others do not go on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        lab.heal();
+        std::thread::sleep(Duration::from_secs(3));
+    }
+    let history = load.finish(&lab);
+    lab.finish(&looker);
+    judge(&lab, &history);
+    copies::compare(&lab.processes);
+}
+
+/// Holds what was seen against the chain of the first node; that the others have the same is compared elsewhere.
+fn judge(lab: &Lab, history: &[Recorded]) {
+    let (chain, tip) = history::chain(&lab.processes.dir(0).join("data"));
+    let count = |wanted: fn(&Act) -> bool| history.iter().filter(|recorded| wanted(&recorded.act)).count();
+    println!(
+        "{} operations: {} transactions acknowledged, {} refused or expired, {} reads; {} in the chain, {} of them \
+         again, {tip} blocks",
+        history.len(),
+        count(|act| matches!(
+            act,
+            Act::Write {
+                fate: Fate::Acknowledged(..),
+                ..
+            }
+        )),
+        count(|act| matches!(act, Act::Write { fate: Fate::Never, .. })),
+        count(|act| matches!(act, Act::Read { .. })),
+        chain.len(),
+        chain
+            .iter()
+            .filter(|placed| placed.outcome == Outcome::Failed(Reason::Duplicate))
+            .count()
+    );
+    let begin = Instant::now();
+    let violations = checker::check(&chain, tip, history);
+    println!("{} violations, found in {:?}", violations.len(), begin.elapsed());
+    assert!(violations.is_empty(), "{:#?}", &violations[..violations.len().min(20)]);
+    assert!(history.len() > 500, "the load made progress");
+}
