@@ -14,7 +14,10 @@
 //! 2. **Hold every message** until the write that it names in `after` is durable; then sign what must be signed (a
 //!    granted vote) and send. Doing this before the first can make an honest member vote twice.
 //! 3. **Execute** up to the committed block, but no further than what is durable here, and report it.
-//! 4. **Propose** where [`engine::Engine::proposal`] says, in the same turn: the opening block at once after a win,
+//! 4. **Tell the truth about the disk**: what it cannot read ([`input::Input::Damaged`]), whether it has room
+//!    ([`input::Input::MayAppend`]), and at the start what was noted of the node's promises beside the log
+//!    ([`output::LogOperation::Watermark`]). A block that cannot be read is waited for, not answered as absent.
+//! 5. **Propose** where [`engine::Engine::proposal`] says, in the same turn: the opening block at once after a win,
 //!    then whatever clients want. A block that does not stand exactly there is a mistake, and the engine halts.
 //!
 //! What arrives from a peer goes in only when the host has verified every signature in it and has itself executed what
@@ -53,8 +56,9 @@
 //! ## The map
 //!
 //! * [`engine`], [`input`], [`output`], [`message`], [`block`]: the interface, and nothing else.
-//! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello` handle one
-//!   thing each; `log`, `progress`, `membership`, `persistence`, `evidence`, `horizon` keep one thing each;
+//! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello`, `repair`
+//!   handle one thing each; `log`, `progress`, `pace`, `membership`, `persistence`, `evidence`, `horizon` keep one thing
+//!   each;
 //!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
 //! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.
