@@ -57,8 +57,8 @@
 //!
 //! * [`engine`], [`input`], [`output`], [`message`], [`block`]: the interface, and nothing else.
 //! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello`, `repair`
-//!   handle one thing each; `log`, `progress`, `pace`, `membership`, `persistence`, `evidence`, `horizon` keep one thing
-//!   each;
+//!   handle one thing each; `log`, `progress`, `pace`, `membership`, `persistence`, `evidence`, `horizon` keep one
+//!   thing each;
 //!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
 //! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.

@@ -1,7 +1,8 @@
 //! Keeps whether a leader gets anywhere: leadership hangs on blocks that move, not on contacts that pass.
 //!
-//! Invariants: a leader whose blocks wait for their commit for too long gives way (P-6); one whose own disk is the last
-//! to have what the others have committed hands over (D-9), as does one whose disk has no room (D-8).
+//! Invariants: a leader whose blocks wait for their commit for too long, though no quorum is catching up either, gives
+//! way (P-6); one whose own disk is the last to have what the others have committed hands over (D-9), as does one whose
+//! disk has no room (D-8).
 //! Leaves how it is handed over to `transfer`.
 
 use super::rules::Rules;
@@ -68,14 +69,30 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 0
             }
         };
-        if self.rules.gives_way(waited, stall) {
+        let stuck = if self.quorum_gets_on() { 0 } else { waited };
+        if self.rules.gives_way(stuck, stall) {
             self.follow(self.vote.term, None);
             self.redraw = Redraw::Late;
             return false;
         }
-        if (slow || !self.rules.takes_blocks(self.may_append)) && lead.transfer.is_none() {
+        let transfers = matches!(&self.stage, Stage::Leader(lead) if lead.transfer.is_some());
+        if (slow || !self.rules.takes_blocks(self.may_append)) && !transfers {
             self.transfer(None);
         }
         true
+    }
+
+    /// Whether blocks get through to a quorum: one that is far behind needs its time before anything is committed.
+    fn quorum_gets_on(&self) -> bool {
+        let Stage::Leader(lead) = &self.stage else { return false };
+        let (own, now, tip) = (self.slot, self.now, self.log.tip().height);
+        let stall = self.settings.stall_ms;
+        self.rules.quorum(self.membership.configuration(), &|slot| {
+            slot == own
+                || lead
+                    .progress
+                    .get(&slot)
+                    .is_some_and(|peer| peer.gets_on(tip, now, stall))
+        })
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     bytes_in_flight: u64,
     /// When something in flight was last acknowledged, or the flow began.
     moved: Tick,
+    /// When `matched` last rose.
+    advanced: Tick,
     /// When it last answered in this term.
     pub(crate) heard: Tick,
     /// The highest number of a contact that it echoed.
@@ -60,6 +62,7 @@ impl Progress {
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,
             moved: now,
+            advanced: now,
             heard: now,
             token: 0,
             told_commit: Height::ZERO,
@@ -71,6 +74,11 @@ impl Progress {
     /// Height of `matched`.
     pub(crate) fn matched_height(&self) -> Height {
         self.matched.map_or(Height::ZERO, |id| id.height)
+    }
+
+    /// Whether blocks get through to it: it has all up to `tip`, or has got further within `patience_ms`.
+    pub(crate) fn gets_on(&self, tip: Height, now: Tick, patience_ms: u64) -> bool {
+        self.matched_height() >= tip || now.since(self.advanced) < patience_ms
     }
 
     /// Whether anything sent still waits for its acknowledgement.
@@ -107,6 +115,7 @@ impl Progress {
         if self.matched.is_none_or(|matched| upto.height > matched.height) {
             self.matched = Some(upto);
             self.moved = now;
+            self.advanced = now;
         }
         while let Some((_, bytes)) = self.in_flight.front().copied().filter(|(last, _)| *last <= upto.height) {
             self.in_flight.pop_front();

@@ -295,8 +295,8 @@ pub trait Rules {
         found.height == height && found.hash == hash
     }
 
-    /// Whether a leader gives way: blocks wait for their commit for longer than anything but a fault explains. Contacts
-    /// that pass prove nothing where blocks do not (P-6).
+    /// Whether a leader gives way: blocks wait for their commit, and no quorum catches up, for longer than anything but
+    /// a fault explains. Contacts that pass prove nothing where blocks do not (P-6).
     fn gives_way(&self, waiting_ms: u64, stall_ms: u64) -> bool {
         waiting_ms >= stall_ms
     }

@@ -351,7 +351,8 @@ impl<R: Rules + Clone> Script<R> {
     fn leave(&mut self, from: Slot, to: Slot, session: SessionId, message: Message<Block>) {
         self.say(format!("{from}>{to} {}", show::message(&message)));
         let blocks = matches!(&message, Message::Append(append) if !append.blocks.is_empty());
-        if !self.cut.contains(&(from, to)) && !(blocks && self.stuck.contains(&(from, to))) {
+        let lost = self.cut.contains(&(from, to)) || (blocks && self.stuck.contains(&(from, to)));
+        if !lost {
             self.wire.push((from, to, session, message));
         }
     }
