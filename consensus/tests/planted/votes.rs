@@ -19,7 +19,7 @@ mutants! {
         fn vote_is_free(&self, record: VoteRecord, term: Term, _candidate: Slot) -> bool { term >= record.term }
     }
     /// Votes for a term that has passed.
-    VotesInPassedTerms, 227, "halt", "v07": {
+    VotesInPassedTerms, 306, "halt", "v07": {
         fn vote_is_free(&self, record: VoteRecord, term: Term, candidate: Slot) -> bool {
             term > record.term || record.voted_for.is_none_or(|slot| slot == candidate)
         }
