@@ -13,6 +13,7 @@
 
 mod arguments;
 mod course;
+mod expect;
 mod forge;
 mod show;
 
@@ -193,7 +194,7 @@ impl<R: Rules + Clone> Script<R> {
                 Host::<R>::apply(&mut node.disk.durable, &vec![LogOperation::Truncate { from }]);
             }
             // damage N at=H how=rot|misdirected|tail|tail-and-watermark: what the disk of N does by itself.
-            "damage" => self.damage(&arguments),
+            "damage" => self.damage(&arguments)?,
             // full N: the disk of N has no room; room N: it has again.
             "full" | "room" => self.event(arguments.slot(0), Event::DiskFull(words[0] == "full")),
             // Messages made by hand: append, vote, pre-vote, voted, accepted, refused, welcome, timeout-now.
@@ -310,7 +311,7 @@ impl<R: Rules + Clone> Script<R> {
         self.wire.retain(|(from, to, ..)| *from != slot && *to != slot);
     }
 
-    fn damage(&mut self, arguments: &Arguments<'_>) {
+    fn damage(&mut self, arguments: &Arguments<'_>) -> Result<(), String> {
         let damage = match arguments.value("how").unwrap() {
             "rot" => Damage::Rot,
             "misdirected" => Damage::Misdirected,
@@ -320,8 +321,11 @@ impl<R: Rules + Clone> Script<R> {
         let at = Height(arguments.number("at").unwrap());
         let disk = &mut self.node(arguments.slot(0)).disk;
         for image in [&mut disk.durable, &mut disk.view] {
-            assert!(Host::<R>::damage(image, damage, at), "nothing is there");
+            if !Host::<R>::damage(image, damage, at) {
+                return Err("nothing is there".to_owned());
+            }
         }
+        Ok(())
     }
 
     fn sync(&mut self, slot: Slot) {
@@ -451,54 +455,6 @@ impl<R: Rules + Clone> Script<R> {
     fn replay(&mut self, name: &str) -> Result<(), String> {
         let (from, to, session, message) = self.kept.get(name).cloned().ok_or("nothing was kept under that name")?;
         self.event(to, Event::Receive(from, session, message));
-        Ok(())
-    }
-
-    /// expect N ...: of that node; expect any, expect none: of one at least, of none.
-    fn expected(&self, arguments: &Arguments<'_>) -> Result<(), String> {
-        let all = || self.nodes.keys().map(|slot| self.expect(*slot, arguments));
-        match arguments.plain[0] {
-            "any" if all().any(|found| found.is_ok()) => Ok(()),
-            "none" if !all().any(|found| found.is_ok()) => Ok(()),
-            "any" => Err("it is so of none".to_owned()),
-            "none" => Err("it is so of one".to_owned()),
-            _ => self.expect(arguments.slot(0), arguments),
-        }
-    }
-
-    /// expect N role=R term=T leader=M vote=M tip=H@T durable=H@T commit=H peer=M:H:K: each must be so; `vote`
-    /// is that on disk, `peer` what a leader knows of M: matched height and next.
-    fn expect(&self, slot: Slot, arguments: &Arguments<'_>) -> Result<(), String> {
-        let node = &self.nodes[&slot];
-        let vote = Host::<R>::vote(&node.disk.durable);
-        let Some(process) = &node.process else {
-            return if arguments.value("role") == Some("Halted") {
-                Ok(())
-            } else {
-                Err("it is down".to_owned())
-            };
-        };
-        let status = process.status();
-        for (name, wanted) in &arguments.named {
-            let found = match *name {
-                "role" => format!("{:?}", status.role),
-                "term" => status.term.to_string(),
-                "leader" => status.leader.map_or("nobody".to_owned(), |slot| slot.to_string()),
-                "vote" => vote.voted_for.map_or("nobody".to_owned(), |slot| slot.to_string()),
-                "tip" => show::id(status.tip),
-                "durable" => show::id(status.durable),
-                "commit" => status.commit.height.to_string(),
-                "peer" => {
-                    let slot = Slot(wanted.split(':').next().unwrap().parse().unwrap());
-                    let peer = &status.peers[&slot];
-                    format!("{slot}:{}:{}", peer.matched, peer.next)
-                }
-                other => return Err(format!("nothing is called {other}")),
-            };
-            if found != *wanted {
-                return Err(format!("{name} is {found}"));
-            }
-        }
         Ok(())
     }
 }
