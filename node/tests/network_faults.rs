@@ -175,6 +175,28 @@ fn a_node_whose_clock_is_wrong_does_not_lead_and_the_others_go_on() {
         lab.heal();
         std::thread::sleep(Duration::from_secs(3));
     }
+    // A leader whose clock jumps ahead: its blocks are refused, and another leads.
+    let leader = lab.wait_for_leader(&looker);
+    lab.clocks.as_ref().unwrap().set(leader, 9_000);
+    let begin = Instant::now();
+    while lab.leader(&looker).is_none_or(|now| now == leader) {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "the leader keeps leading with a wrong clock"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let before = load.shared.acknowledged.load(Ordering::Relaxed);
+    while load.shared.acknowledged.load(Ordering::Relaxed) < before + 50 {
+        assert!(begin.elapsed() < Duration::from_secs(30), "the others do not go on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!(
+        "a leader 9 s ahead was left, and writes went on, within {:?}",
+        begin.elapsed()
+    );
+    lab.heal();
+    std::thread::sleep(Duration::from_secs(3));
     let history = load.finish(&lab);
     lab.finish(&looker);
     judge(&lab, &history);

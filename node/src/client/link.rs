@@ -1,7 +1,8 @@
 //! Keeps one connection to a node: calls go out on one stream and their answers come back in any order.
 //!
 //! Invariants: every call that waits is answered or learns that the link is gone; at most [`MAX_CALLS`] wait at the
-//! node, the others wait here, so the node has no reason to say *busy*. No task a call: one writes, one reads.
+//! node, the others wait here, so the node has no reason to say *busy*. No task a call: one writes, one reads, and one
+//! watches: nobody says that a machine has died, only its acknowledgements stay away.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +24,8 @@ use crate::network::frame::{Batch, FrameError, FrameReader};
 const MAX_CALLS: usize = MAX_WAITING_REQUESTS / 4 * 3;
 /// Frames between the calls and the writer.
 const OUTGOING: usize = 512;
+/// How often it is looked whether the node still acknowledges.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Why a call on a link has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub(crate) struct Link {
     waiting: Arc<Waiting>,
     places: Semaphore,
     next: AtomicU64,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 /// The calls that wait for their answers.
@@ -58,7 +61,14 @@ struct Waiting {
 
 impl Link {
     /// Takes a connection on which the node has let us open our stream.
-    pub(crate) fn new(connection: quinn::Connection, sending: SendStream, receiving: RecvStream) -> Self {
+    ///
+    /// While calls wait, a node that acknowledges nothing for about `silence` is gone.
+    pub(crate) fn new(
+        connection: quinn::Connection,
+        sending: SendStream,
+        receiving: RecvStream,
+        silence: Duration,
+    ) -> Self {
         let waiting = Arc::new(Waiting {
             begun: Instant::now(),
             heard: AtomicU64::new(0),
@@ -68,13 +78,14 @@ impl Link {
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         let writer = tokio::spawn(write(sending, frames));
         let reader = tokio::spawn(read(receiving, connection.clone(), Arc::clone(&waiting)));
+        let watcher = tokio::spawn(watch(connection.clone(), Arc::clone(&waiting), silence));
         Self {
             connection,
             outgoing,
             waiting,
             places: Semaphore::new(MAX_CALLS),
             next: AtomicU64::new(0),
-            tasks: [writer, reader],
+            tasks: [writer, reader, watcher],
         }
     }
 
@@ -195,6 +206,32 @@ async fn write(mut stream: SendStream, mut frames: mpsc::Receiver<Bytes>) {
         }
         taken.clear();
         if count == 0 || batch.write(&mut stream).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends the link when calls wait and nothing comes back for what was sent, not even an acknowledgement.
+///
+/// A node that is alive acknowledges at once, however long its answer takes, so this may be much shorter than the wait
+/// for an answer. Looks are counted, not time: where this machine stands still, the node is not to blame.
+async fn watch(connection: quinn::Connection, waiting: Arc<Waiting>, silence: Duration) {
+    let (mut heard, mut asked_then, mut looks) = (0, 0, 0_u32);
+    loop {
+        sleep(LOOK).await;
+        let stats = connection.stats();
+        // What must be acknowledged: calls, and the probes that ask for a lost acknowledgement or keep alive.
+        let asked = stats.frame_tx.stream.saturating_add(stats.frame_tx.ping);
+        if stats.udp_rx.datagrams != heard {
+            (heard, asked_then, looks) = (stats.udp_rx.datagrams, asked, 0);
+        } else if asked != asked_then {
+            looks = looks.saturating_add(1);
+        }
+        let patience = silence.max(stats.path.rtt.saturating_mul(4));
+        let waits = waiting.lock().as_ref().is_some_and(|calls| !calls.is_empty());
+        if waits && LOOK.saturating_mul(looks) >= patience {
+            drop(waiting.lock().take());
+            connection.close(quinn::VarInt::from_u32(0), b"");
             return;
         }
     }

@@ -59,6 +59,8 @@ pub struct ClientSettings {
     pub connect_timeout: Duration,
     /// A node that has answered nothing for so long, while calls wait, is left for another.
     pub request_timeout: Duration,
+    /// A node that does not even acknowledge for so long, while calls wait, is dead or cut off: it is left for another.
+    pub silence_timeout: Duration,
     /// A connection that is silent for so long is gone.
     pub idle_timeout: Duration,
     /// How often a quiet connection is kept alive.
@@ -70,6 +72,7 @@ impl Default for ClientSettings {
         Self {
             connect_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(1),
+            silence_timeout: Duration::from_millis(250),
             idle_timeout: Duration::from_millis(1500),
             keep_alive: Duration::from_millis(300),
         }

@@ -181,7 +181,7 @@ impl Dialler {
         let connection = connecting.await.map_err(|error| failure(&error))?;
         // A node that refuses this key lets the handshake pass and closes the connection then.
         let (sending, receiving) = connection.open_bi().await.map_err(|error| failure(&error))?;
-        Ok(Link::new(connection, sending, receiving))
+        Ok(Link::new(connection, sending, receiving, self.settings.silence_timeout))
     }
 
     fn socket(&self, to: SocketAddr) -> std::io::Result<quinn::Endpoint> {
@@ -219,7 +219,10 @@ fn failure(error: &ConnectionError) -> Failure {
     match (CloseCode::from_error(error), error) {
         (Some(CloseCode::Protocol), _) => Failure::Protocol("it says that this client does not".to_owned()),
         (Some(code), _) => Failure::Closed(code),
-        (None, ConnectionError::TimedOut) => Failure::Unreachable("it has gone silent".to_owned()),
+        // Only the watcher of a link closes it while calls wait.
+        (None, ConnectionError::TimedOut | ConnectionError::LocallyClosed) => {
+            Failure::Unreachable("it has gone silent".to_owned())
+        }
         (None, ConnectionError::Reset) => Failure::Unreachable("it was restarted".to_owned()),
         (None, ConnectionError::VersionMismatch) => Failure::Protocol("it speaks another version of QUIC".to_owned()),
         (None, other) => Failure::Unreachable(other.to_string()),

@@ -122,6 +122,22 @@ async fn a_client_goes_on_elsewhere_when_a_node_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_even_acknowledge_is_left_though_answers_may_take_long() {
+    let (one, two) = (node(1, Arc::new(Echo)), node(2, Arc::new(Echo)));
+    let settings = ClientSettings {
+        request_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        ..ClientSettings::default()
+    };
+    let client = Client::new(vec![endpoint(&one), endpoint(&two)], &key(MEMBER), settings).unwrap();
+    client.call(Call::Status, LONG).await.unwrap();
+    one.kill().await;
+    let begun = Instant::now();
+    client.call(Call::Status, LONG).await.unwrap();
+    println!("answered elsewhere after {:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_swallows_packets_is_left() {
     let hole = std::net::UdpSocket::bind(loopback()).unwrap();
     let two = node(2, Arc::new(Echo));
