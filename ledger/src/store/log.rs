@@ -192,11 +192,33 @@ impl Store {
         self.position().tip
     }
 
-    /// The block at a height, checked: `None` above the tip.
+    /// The block at a height, checked, also against the one above it: `None` above the tip.
     ///
     /// # Errors
-    /// Where it is damaged or missing.
+    /// Where it is damaged or missing, or the block above does not follow on it: one of the two is left from before.
     pub fn block(&self, height: Height) -> Result<Option<Block>, StoreError> {
+        let Some(block) = self.read_block(height)? else {
+            return Ok(None);
+        };
+        let above = height.next();
+        let follows = match self.read_header(above) {
+            Ok(Some((_, header))) => header.previous == block.hash(),
+            // Nothing is above it, or that is damaged, which is for its own reader to say.
+            Ok(None) | Err(_) => true,
+        };
+        if follows {
+            return Ok(Some(block));
+        }
+        if self.block_id(height)? != Some(block.id()) {
+            // Both were replaced in between.
+            return self.block(height);
+        }
+        let (height, damage) = (above, BlockDamage::Chain);
+        Err(StoreError::DamagedBlock { height, damage })
+    }
+
+    /// The block at a height, checked by itself.
+    pub(super) fn read_block(&self, height: Height) -> Result<Option<Block>, StoreError> {
         let Some((record, _)) = self.read_header(height)? else {
             return Ok(None);
         };
@@ -256,7 +278,7 @@ impl Store {
         let mut bytes = 0_usize;
         let mut height = first;
         while height <= last {
-            let Some(block) = self.block(height)? else { break };
+            let Some(block) = self.read_block(height)? else { break };
             if block.header().previous != below {
                 let damage = BlockDamage::Chain;
                 return Err(StoreError::DamagedBlock { height, damage });

@@ -44,8 +44,8 @@ pub(super) fn database(options: &StoreOptions, log_dir: Option<&Path>) -> Option
     let mut database = Options::default();
     database.set_atomic_flush(true);
     // After a crash, the log ends at its last whole record: what is torn was never acknowledged. Should the disk lose
-    // what it had acknowledged, nothing here notices: the node opens with a shorter log. A log file that is missing, or
-    // shorter than MANIFEST says, is an error.
+    // what it had acknowledged, nothing here notices: the node opens with a shorter log. A log file that was closed and
+    // is missing, or shorter than MANIFEST says, is an error; of the one in use MANIFEST knows nothing.
     database.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     database.set_track_and_verify_wals_in_manifest(true);
     database.set_max_total_wal_size(options.max_wal);

@@ -98,7 +98,7 @@ impl Store {
 
     /// Whether the block at `height` can be read and has that hash.
     fn is_sound(&self, height: Height, hash: Hash) -> bool {
-        matches!(self.block(height), Ok(Some(block)) if block.hash() == hash)
+        matches!(self.read_block(height), Ok(Some(block)) if block.hash() == hash)
     }
 
     /// Puts a block back where the chain names its hash.

@@ -138,10 +138,8 @@ impl<'s> Recording<'s> {
                 if step.makes_durable() {
                     now.acknowledged = number;
                 }
-                if matches!(step, Step::Flush) {
-                    now.flushed = self.script.points[number].executed;
-                }
             }
+            "flushed" => now.flushed = Height(u64::try_from(number).unwrap()),
             other => panic!("a mark that is none: {other}"),
         }
     }
@@ -233,6 +231,10 @@ fn the_process_that_is_traced() {
         mark(format!("begin {number}\n"));
         running = script::perform(&script, number, running, end == "Split").unwrap();
         mark(format!("done {number}\n"));
+        if matches!(script.steps[number - 1], Step::Flush) {
+            // After a kill, less may be executed by now than in the script.
+            mark(format!("flushed {}\n", running.executor.executed().height));
+        }
     }
     if end == "Stopped" {
         running.store.flush().unwrap();

@@ -23,6 +23,7 @@ mod model;
 mod network;
 
 mod check;
+mod damage;
 mod disk;
 mod images;
 mod lives;

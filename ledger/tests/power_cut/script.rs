@@ -224,7 +224,7 @@ impl Author {
     }
 
     fn step(&mut self) {
-        let sync = self.draw(4) > 0;
+        let sync = self.draw(5) > 1;
         match self.draw(100) {
             0..28 => {
                 let blocks = 1 + self.draw(3);

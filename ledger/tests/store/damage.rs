@@ -5,7 +5,7 @@ use std::path::Path;
 use quipu_crypto::id::Height;
 use quipu_ledger::block::Block;
 use quipu_ledger::store::record::{self, Family};
-use quipu_ledger::store::{BlockDamage, Store, StoreError};
+use quipu_ledger::store::{BlockDamage, LogChange, Store, StoreError};
 
 use crate::model::{self, BlockPlan, TransactionPlan};
 use crate::network::put;
@@ -103,6 +103,66 @@ fn what_is_missing_or_elsewhere_is_found() {
     };
     assert!(matches!(damage(take(Family::Bodies)), BlockDamage::Block(_)));
     assert_eq!(damage(take(Family::Headers)), BlockDamage::Height(Height(2)));
+}
+
+/// A block of a branch that was cut off is sound in itself; the one above it tells.
+#[test]
+fn a_block_left_from_before_is_found_at_every_height_below_the_tip() {
+    let plan = |pause_ms| BlockPlan {
+        pause_ms,
+        opening: false,
+        transactions: Vec::new(),
+    };
+    let branch = |pause_ms| model::chain(&[plan(1), plan(pause_ms), plan(pause_ms), plan(pause_ms)]).1;
+    let (old, new) = (branch(1), branch(2));
+    assert_eq!(old[2], new[2]);
+    for stale in 3..=5_u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let store = create(dir.path(), &old[0]);
+        store.write_log(&append(&old[1..]), true).unwrap();
+        drop(store);
+        let database = raw(dir.path());
+        let key = record::height_key(Height(stale));
+        let left = [Family::Headers, Family::Bodies].map(|family| {
+            (
+                family,
+                database
+                    .get_cf(database.cf_handle(family.name()).unwrap(), key)
+                    .unwrap(),
+            )
+        });
+        drop(database);
+        let store = open(dir.path());
+        let mut changes = vec![LogChange::Truncate { from: Height(3) }];
+        changes.extend(append(&new[3..]));
+        store.write_log(&changes, true).unwrap();
+        drop(store);
+        let database = raw(dir.path());
+        for (family, value) in left {
+            database
+                .put_cf(database.cf_handle(family.name()).unwrap(), key, value.unwrap())
+                .unwrap();
+        }
+        drop(database);
+
+        let store = open(dir.path());
+        let chain = |height| {
+            let damage = BlockDamage::Chain;
+            StoreError::DamagedBlock { height, damage }
+        };
+        // At the tip only the peers can tell: the log ends as it once did, on another block than it now has below.
+        let above = Height(stale).next();
+        let alone = if stale == 5 {
+            Ok(Some(old[5].clone()))
+        } else {
+            Err(chain(above))
+        };
+        assert_eq!(store.block(Height(stale)), alone);
+        assert_eq!(store.block(Height(2)), Ok(Some(new[2].clone())));
+        // The first block of the old branch follows on what both have; the others do not.
+        let found = store.blocks(Height(0), Height(5), usize::MAX).unwrap_err();
+        assert_eq!(found, chain(if stale == 3 { above } else { Height(stale) }));
+    }
 }
 
 #[test]
