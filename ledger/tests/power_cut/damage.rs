@@ -52,10 +52,12 @@ fn perform(script: &Script, dir: &Path, last: usize) -> (Running, Vec<(u64, usiz
     let mut lengths = Vec::new();
     for number in 1..=last {
         running = script::perform(script, number, running, false).unwrap();
-        let logs = fs::read_dir(dir).unwrap().map(Result::unwrap);
-        let logs = logs.filter(|entry| entry.file_name().to_string_lossy().ends_with(".log"));
-        let length = logs.filter_map(|entry| entry.metadata().ok()).map(|about| about.len());
-        lengths.push((length.sum(), number));
+        // The youngest one: the others are about to go.
+        let logs = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let youngest = logs
+            .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
+            .max();
+        lengths.push((fs::metadata(youngest.unwrap()).unwrap().len(), number));
     }
     (running, lengths)
 }
@@ -80,6 +82,9 @@ fn image(script: &Script) -> (Image, usize) {
     }
     let mut image = image.unwrap();
     drop(running);
+    let logs = image.iter().filter(|(name, _)| name.ends_with(".log"));
+    let length: usize = logs.map(|(_, bytes)| bytes.len()).sum();
+    assert!(length > 20_000, "damage of {length} bytes of log shows little");
     image.retain(|name, _| !name.starts_with("LOG"));
     (image, last)
 }
