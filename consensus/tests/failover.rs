@@ -188,7 +188,7 @@ impl Network {
                 self.resumed |= self.fresh.is_some_and(|fresh| request >= fresh);
             }
             Effect::Halt(reason, _) => unreachable!("{slot} halts: {reason}"),
-            Effect::Commit(_) | Effect::ReadReady(..) | Effect::Wake(_) | Effect::Broken(_) => {}
+            Effect::Commit(_) | Effect::ReadReady(..) | Effect::Wake(_) | Effect::Restart(_) | Effect::Broken(_) => {}
         }
     }
 

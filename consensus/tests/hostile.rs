@@ -160,7 +160,11 @@ impl Network {
                     } => self.queue.push_back((to, Event::Receive(slot, session, message))),
                     Effect::Acknowledge(..) => self.acknowledged += 1,
                     Effect::Halt(reason, _) => panic!("{slot} halts: {reason}"),
-                    Effect::Commit(_) | Effect::ReadReady(..) | Effect::Wake(_) | Effect::Broken(_) => {}
+                    Effect::Commit(_)
+                    | Effect::ReadReady(..)
+                    | Effect::Wake(_)
+                    | Effect::Restart(_)
+                    | Effect::Broken(_) => {}
                 }
             }
         }

@@ -127,8 +127,13 @@ impl Inspector {
     pub fn inspect(&mut self, from: Slot, message: Message<BlockBytes>) -> Result<Message<ChainBlock>, Finding> {
         match message {
             Message::Append(append) => self.append(append).map(Message::Append),
-            Message::VoteAnswer(answer) if answer.granted => {
-                self.vote(from, &answer)?;
+            Message::VoteAnswer(mut answer) if answer.granted => {
+                // One for a block that is not known here comes late, for a candidacy of long ago: it does not count,
+                // and is not held against its voter.
+                match self.tip(&answer.last.hash) {
+                    Some(last) => self.vote(from, &answer, &last)?,
+                    None => answer.granted = false,
+                }
                 Ok(Message::VoteAnswer(answer))
             }
             Message::Found(found) => self.found(found).map(Message::Found),
@@ -213,7 +218,7 @@ impl Inspector {
         self.checked.get(hash).map(|known| Arc::clone(&known.tip))
     }
 
-    fn vote(&self, from: Slot, answer: &VoteAnswer) -> Result<(), Finding> {
+    fn vote(&self, from: Slot, answer: &VoteAnswer, last: &ChainTip) -> Result<(), Finding> {
         let entries = vote_entries(&answer.signature).ok_or(Finding::Vote)?;
         let statement = VoteStatement {
             network: self.network,
@@ -223,8 +228,7 @@ impl Inspector {
             voter: from,
             last: answer.last,
         };
-        let membership = self.tip(&answer.last.hash).ok_or(Finding::Vote)?;
-        let membership = membership.membership();
+        let membership = last.membership();
         let signed = !entries.is_empty()
             && entries.iter().all(|entry| {
                 let nodes = if entry.outgoing {

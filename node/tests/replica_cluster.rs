@@ -13,9 +13,18 @@
 )]
 
 mod cluster;
+mod founding;
+
+use std::sync::Arc;
 
 use cluster::Cluster;
+use founding::Founding;
+use quipu_consensus::message::{Message, VoteAnswer, VoteSignature};
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
 use quipu_ledger::result::Outcome;
+use quipu_ledger::rules::ChainTip;
+use quipu_node::inspect::Inspector;
+use quipu_node::verified::VerifiedMemory;
 
 #[test]
 fn a_single_node_orders_executes_and_answers() {
@@ -143,4 +152,31 @@ fn a_follower_that_looked_at_more_blocks_than_it_remembers_still_knows_where_its
     cluster.run(5_000);
     assert_eq!(cluster.receipt(other, waiting).outcome, Outcome::Applied);
     cluster.assert_converged();
+}
+
+#[test]
+fn a_late_vote_for_a_block_that_is_not_known_here_neither_counts_nor_speaks_against_its_voter() {
+    let founding = Founding::new(3);
+    let genesis = Arc::new(ChainTip::genesis(&founding.genesis.block()).unwrap());
+    let verified = Arc::new(VerifiedMemory::default());
+    let mut inspector = Inspector::new(Slot(1), verified, Arc::clone(&genesis), std::iter::empty());
+    let mut vote = |last| {
+        let answer = VoteAnswer {
+            term: Term(1),
+            round: 1,
+            granted: true,
+            last,
+            signature: VoteSignature(vec![0]),
+        };
+        inspector.inspect(Slot(2), Message::VoteAnswer(answer))
+    };
+    let unknown = BlockId {
+        height: Height(9),
+        ..BlockId::default()
+    };
+    match vote(unknown) {
+        Ok(Message::VoteAnswer(answer)) => assert!(!answer.granted),
+        other => panic!("{other:?}"),
+    }
+    vote(genesis.id()).expect_err("it is signed by nobody");
 }

@@ -263,18 +263,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
     }
 
     fn claim(message: &Self::Message) -> Claim {
-        match message {
-            Message::Append(append) => Claim::Term(append.term),
-            Message::Accepted(accepted) => Claim::Accepted(accepted.term, accepted.upto),
-            Message::Rejected(rejected) => Claim::Term(rejected.term),
-            Message::VoteAnswer(answer) if answer.granted => Claim::Vote(answer.term),
-            Message::VoteAnswer(answer) => Claim::Term(answer.term),
-            Message::RequestVote(request) => Claim::Candidacy(request.term),
-            Message::Hello(hello) => Claim::Term(hello.term),
-            Message::Welcome(welcome) => Claim::Term(welcome.term),
-            Message::TimeoutNow(order) => Claim::Term(order.term),
-            Message::PreVote(_) | Message::PreVoteAnswer(_) | Message::Want(_) | Message::Found(_) => Claim::Nothing,
-        }
+        Claim::of(message)
     }
 }
 

@@ -13,6 +13,7 @@ use super::checkers::Violation;
 use crate::block::Configuration;
 use crate::engine::Status;
 use crate::input::{Entropy, PersistSeq, SessionId, Tick};
+use crate::message::Message;
 use crate::output::VoteRecord;
 
 /// A process of the simulated world.
@@ -93,6 +94,25 @@ pub enum Claim {
     Nothing,
 }
 
+impl Claim {
+    /// What a message between engines promises.
+    #[must_use]
+    pub const fn of<B>(message: &Message<B>) -> Self {
+        match message {
+            Message::Append(append) => Self::Term(append.term),
+            Message::Accepted(accepted) => Self::Accepted(accepted.term, accepted.upto),
+            Message::Rejected(rejected) => Self::Term(rejected.term),
+            Message::VoteAnswer(answer) if answer.granted => Self::Vote(answer.term),
+            Message::VoteAnswer(answer) => Self::Term(answer.term),
+            Message::RequestVote(request) => Self::Candidacy(request.term),
+            Message::Hello(hello) => Self::Term(hello.term),
+            Message::Welcome(welcome) => Self::Term(welcome.term),
+            Message::TimeoutNow(order) => Self::Term(order.term),
+            Message::PreVote(_) | Message::PreVoteAnswer(_) | Message::Want(_) | Message::Found(_) => Self::Nothing,
+        }
+    }
+}
+
 /// What a disk does that no write asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Damage {
@@ -164,6 +184,8 @@ pub enum Effect<M, W> {
     ReadReady(u64, Height),
     /// Send [`Event::Wake`] after so many ms: a thread of the process is done then.
     Wake(u64),
+    /// The process ends because it was told to, and is started again after so many ms.
+    Restart(u64),
     /// The process found broken what the oracle cannot see.
     Broken(Violation),
     /// The process stops; `true` where a failed disk made it.

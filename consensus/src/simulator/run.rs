@@ -38,7 +38,7 @@ impl Default for Options {
 }
 
 /// What came of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Which run.
     pub seed: u64,

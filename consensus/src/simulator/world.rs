@@ -321,6 +321,10 @@ impl<P: Participant> World<P> {
             }
             Effect::Broken(violation) => return Err(violation),
             Effect::Halt(_, true) => self.crash(slot),
+            Effect::Restart(after_ms) => {
+                self.crash(slot);
+                self.plan(after_ms, Happening::Start(slot));
+            }
             Effect::Halt(reason, false) => {
                 return Err(Violation {
                     invariant: "halt",

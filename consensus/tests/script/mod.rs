@@ -400,7 +400,9 @@ impl<R: Rules + Clone> Script<R> {
                 self.mark(&format!("{slot} acknowledges {request} in {}", show::id(id)));
             }
             Effect::ReadReady(_, height) => self.mark(&format!("{slot} reads at {height}")),
-            Effect::Wake(_) | Effect::Broken(_) => panic!("{slot}: a bare engine asks for no such thing"),
+            Effect::Wake(_) | Effect::Restart(_) | Effect::Broken(_) => {
+                panic!("{slot}: a bare engine asks for no such thing")
+            }
             Effect::Halt(reason, _) => {
                 self.say(format!("{slot} halts: {reason}"));
                 self.node(slot).process = None;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use quipu_consensus::input::{Entropy, PersistSeq, SessionId, Tick};
 use quipu_consensus::output::LogOperation;
-use quipu_crypto::id::{Height, Incarnation, Slot, Term, TimeMs};
+use quipu_crypto::id::{Height, Slot, Term, TimeMs};
 use quipu_crypto::key::SecretKey;
-use quipu_genesis::{Genesis, NodeFile, development};
+use quipu_genesis::Genesis;
 use quipu_ledger::block::{Block, Body, Executed, Header, Items};
 use quipu_ledger::codec;
 use quipu_ledger::membership::Membership;
@@ -25,6 +25,8 @@ use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
 use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
 use quipu_node::start::restore;
 use quipu_node::verified::VerifiedMemory;
+
+use crate::founding::{BEGIN_MS, Founding, slot_of};
 
 struct Seeded(u64);
 
@@ -70,31 +72,10 @@ pub(crate) struct Cluster {
     entropy: Seeded,
 }
 
-const BEGIN_MS: u64 = 1_800_000_000_000;
-
 impl Cluster {
     /// A fresh network of `count` nodes.
     pub(crate) fn start(count: usize) -> Self {
-        let client = SecretKey::from_seed([200; 32]);
-        let keys: Vec<SecretKey> = (1..=count).map(|n| SecretKey::from_seed([n as u8; 32])).collect();
-        let nodes: Vec<NodeFile> = keys
-            .iter()
-            .enumerate()
-            .map(|(n, key)| NodeFile {
-                name: format!("node{}", n + 1),
-                key: key.public(),
-                incarnation: Incarnation([n as u8 + 1; 16]),
-                address: format!("127.0.0.1:{}", 7000 + n),
-            })
-            .collect();
-        let document = development::genesis(
-            "test",
-            TimeMs(BEGIN_MS),
-            &nodes,
-            &SecretKey::from_seed([201; 32]),
-            client.public(),
-        );
-        let genesis = quipu_genesis::ceremony::require_complete(&document.unwrap()).unwrap();
+        let Founding { genesis, keys, client } = Founding::new(count as u8);
         let members = keys
             .into_iter()
             .map(|key| Member {
@@ -125,8 +106,7 @@ impl Cluster {
     }
 
     fn slot(&self, node: usize) -> Slot {
-        let key = self.members[node].key.public();
-        self.membership().node_by_key(&key).unwrap().slot
+        slot_of(&self.genesis, &self.members[node].key)
     }
 
     fn index(&self, slot: Slot) -> usize {

@@ -1,0 +1,728 @@
+//! Keeps one node as a process of the simulated world: the whole replica, and a thread each for inspection, admission,
+//! execution and old blocks, all of which answer later.
+//!
+//! Invariant: it joins the parts as `run`, `inspect_peers`, `admit` and `executor` do, and decides nothing. Leaves the
+//! gate before the network, and what is durable, to the world.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use quipu_consensus::engine::{Settings, Status};
+use quipu_consensus::input::{Entropy, FetchId, PersistSeq, SessionId, Tick};
+use quipu_consensus::message::Message;
+use quipu_consensus::output::{LogOperation, VoteRecord};
+use quipu_consensus::simulator::checkers::{Verdict, Violation};
+use quipu_consensus::simulator::participant::{Claim, Damage, Effect, Event as WorldEvent, Link, Participant};
+use quipu_crypto::id::{Height, Slot, TimeMs};
+use quipu_crypto::key::SecretKey;
+use quipu_ledger::block::{Block, Header};
+use quipu_ledger::membership::Node;
+use quipu_ledger::transaction::{SignedTransaction, VerifiedTransaction};
+use quipu_node::admit::Rules;
+use quipu_node::chain_block::ChainBlock;
+use quipu_node::client_protocol::{Answer, Rejection};
+use quipu_node::inspect::{Inspector, Known};
+use quipu_node::inspect_peers::{self, Passed};
+use quipu_node::limits::ADMISSION_BATCH;
+use quipu_node::network::decode_frame;
+use quipu_node::peer_protocol::{PeerFrame, TransactionBytes};
+use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
+use quipu_node::start::restore;
+use quipu_node::verified::VerifiedMemory;
+
+use crate::clients::{Clients, block_of};
+use crate::derived::Derived;
+use crate::founding::{BEGIN_MS, Founding, slot_of};
+use crate::image::{Image, Write, place};
+use crate::record::violation;
+use crate::worker::Worker;
+
+/// How slow the threads of a node are, and how unsteady: drawn anew by each seed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Dose {
+    /// Longest that the inspection of a message takes, ms; and so on.
+    pub(crate) inspect_ms: u64,
+    pub(crate) admit_ms: u64,
+    pub(crate) execute_ms: u64,
+    pub(crate) fetch_ms: u64,
+    /// Blocks of a thousand at which the executor stands still for long.
+    pub(crate) stall: u64,
+    /// Events of a thousand after which the loop has more to take before it lets things flow.
+    pub(crate) busy: u64,
+    /// Blocks of a thousand after which what is derived is written.
+    pub(crate) flush: u64,
+    /// How far wall clocks are off, ms.
+    pub(crate) wall_ms: u64,
+}
+
+/// What all nodes of a network share.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    pub(crate) founding: Rc<Founding>,
+    pub(crate) settings: Settings,
+    pub(crate) dose: Dose,
+    pub(crate) clients: Rc<RefCell<Clients>>,
+}
+
+/// A frame on its way, and what it promises.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    frame: Rc<PeerFrame>,
+    claim: Claim,
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.frame {
+            PeerFrame::Engine(Message::Append(append)) => {
+                let (from, commit, count) = (append.previous.height, append.commit.height, append.blocks.len());
+                write!(
+                    f,
+                    "Append term {} after {from} {count} blocks commit {commit}",
+                    append.term
+                )
+            }
+            PeerFrame::Forward(transactions) => write!(f, "Forward {}", transactions.len()),
+            PeerFrame::Engine(message) => message.fmt(f),
+            other => other.fmt(f),
+        }
+    }
+}
+
+/// What a peer's session brings, in order.
+enum FromPeer {
+    Up(SessionId),
+    Down(SessionId),
+    Frame(SessionId, Rc<PeerFrame>),
+}
+
+/// A transaction at the door.
+struct Admission {
+    bytes: Vec<u8>,
+    call: Option<u64>,
+}
+
+/// What admission says of one.
+enum Admitted {
+    In(Option<u64>, VerifiedTransaction),
+    Out(Option<u64>, Answer),
+}
+
+/// Blocks to read.
+struct Fetch {
+    fetch: FetchId,
+    first: Height,
+    last: Height,
+    max_bytes: u64,
+}
+
+/// A write under way: as the world numbers it, and as the replica does where it is the replica's.
+struct Writing {
+    number: PersistSeq,
+    seq: Option<PersistSeq>,
+    /// The end of the log after it.
+    tip: Height,
+}
+
+type Effects = Vec<Effect<Frame, Write>>;
+
+/// The node.
+pub(crate) struct Host {
+    setup: Setup,
+    node: Node,
+    now: u64,
+    replica: Replica,
+    inspector: Inspector,
+    verified: Arc<VerifiedMemory>,
+    /// What was appended here and the inspector has not looked at.
+    appended: VecDeque<Known>,
+    derived: Derived,
+    inspecting: Worker<(Slot, FromPeer), Option<Event>>,
+    admitting: Worker<Vec<Admission>, Vec<Admitted>>,
+    executing: Worker<(Height, Option<Block>), ExecutedBlock>,
+    fetching: Worker<Fetch, Event>,
+    /// At the door.
+    door: VecDeque<Admission>,
+    actions: Vec<Action>,
+    writes: VecDeque<Writing>,
+    written: u64,
+    /// What each block of the log names as executed.
+    named: BTreeMap<Height, Height>,
+    /// The end of the log that is durable, and the end with what is on its way.
+    durable: Height,
+    tip: Height,
+    committed: Height,
+    disk_failed: bool,
+    /// Calls that read, by what the world names them.
+    reads: BTreeMap<u64, u64>,
+    /// When a stopping process ends at the latest.
+    stops_at: Option<u64>,
+}
+
+impl Participant for Host {
+    type Message = Frame;
+    type Write = Write;
+    type Image = Image;
+    type Setup = Setup;
+
+    fn blank(setup: &Setup, _slot: Slot) -> Image {
+        Image::blank(&setup.founding.genesis.block())
+    }
+
+    fn apply(image: &mut Image, write: &Write) {
+        image.apply(write);
+    }
+
+    fn damage(_image: &mut Image, _damage: Damage, _at: Height) -> bool {
+        false
+    }
+
+    fn start(setup: &Setup, slot: Slot, image: &mut Image, now: Tick, entropy: &mut dyn Entropy) -> Self {
+        image.start += 1;
+        let key = key_of(&setup.founding, slot);
+        let node = setup.founding.genesis.membership().node(slot).unwrap().clone();
+        let begins = restore::Start {
+            node: &node,
+            key: &key,
+            count: image.start,
+            settings: setup.settings,
+        };
+        let derived = Derived::clone(&image.derived);
+        let restart = restore::read(image, derived.executed(), &begins, now, entropy).unwrap();
+        let verified = Arc::new(VerifiedMemory::default());
+        let inspector = Inspector::new(slot, Arc::clone(&verified), restart.base, restart.blocks.into_iter());
+        setup.clients.borrow_mut().started(slot);
+        let tip = image.links.last().unwrap().id.height;
+        Self {
+            setup: setup.clone(),
+            node,
+            now: now.0,
+            replica: Replica::new(restart.beginning),
+            inspector,
+            verified,
+            appended: VecDeque::new(),
+            derived,
+            inspecting: Worker::new(),
+            admitting: Worker::new(),
+            executing: Worker::new(),
+            fetching: Worker::new(),
+            door: VecDeque::new(),
+            actions: Vec::new(),
+            writes: VecDeque::new(),
+            written: 0,
+            named: image.named(),
+            durable: tip,
+            tip,
+            committed: Height::ZERO,
+            disk_failed: false,
+            reads: BTreeMap::new(),
+            stops_at: None,
+        }
+    }
+
+    fn handle(
+        &mut self,
+        now: Tick,
+        entropy: &mut dyn Entropy,
+        disk: &Image,
+        event: WorldEvent<Frame>,
+        effects: &mut Effects,
+    ) {
+        self.now = now.0;
+        // An assertion of the product is a violation like any other.
+        let taken = catch_unwind(AssertUnwindSafe(|| self.take(entropy, disk, event, effects)));
+        let verdict = taken.unwrap_or_else(|panic| violation("panic", text_of(panic.as_ref())));
+        effects.extend(verdict.err().map(Effect::Broken));
+    }
+
+    fn status(&self) -> Status {
+        self.replica.status()
+    }
+
+    fn chain(image: &Image) -> &[Link] {
+        &image.links
+    }
+
+    fn vote(image: &Image) -> VoteRecord {
+        image.vote
+    }
+
+    fn claim(message: &Frame) -> Claim {
+        message.claim
+    }
+
+    fn clock(setup: &Setup, now: u64, healed: bool) {
+        setup.clients.borrow_mut().clock(now, healed);
+    }
+}
+
+impl Host {
+    fn take(
+        &mut self,
+        entropy: &mut dyn Entropy,
+        disk: &Image,
+        event: WorldEvent<Frame>,
+        effects: &mut Effects,
+    ) -> Verdict {
+        self.setup.clients.borrow_mut().seen(self.node.slot);
+        let lets_flow = matches!(event, WorldEvent::Tick) || entropy.below(1000) >= self.setup.dose.busy;
+        match event {
+            WorldEvent::Tick => self.tell(entropy, Event::Tick),
+            WorldEvent::PeerUp(peer, session) => self.inspecting.push((peer, FromPeer::Up(session))),
+            WorldEvent::PeerDown(peer, session) => self.inspecting.push((peer, FromPeer::Down(session))),
+            WorldEvent::Receive(from, session, message) => {
+                self.inspecting.push((from, FromPeer::Frame(session, message.frame)));
+            }
+            WorldEvent::Written(number) => self.written(entropy, number),
+            WorldEvent::WriteFailed(number) => self.write_failed(entropy, number, effects),
+            WorldEvent::Submit(request) => self.setup.clients.borrow_mut().wish(request, self.node.slot),
+            WorldEvent::Read(number) => {
+                let call = self.setup.clients.borrow_mut().read(self.node.slot);
+                self.reads.insert(call, number);
+                self.tell(entropy, Event::Read { ticket: Ticket(call) });
+            }
+            WorldEvent::Transfer => {
+                self.stops_at.get_or_insert(self.now + 1_500);
+                self.tell(entropy, Event::Stop);
+            }
+            WorldEvent::DiskFull(_) | WorldEvent::Wake => {}
+        }
+        for delivery in self.setup.clients.borrow_mut().deliveries(self.node.slot) {
+            self.door.push_back(Admission {
+                bytes: delivery.bytes,
+                call: Some(delivery.call),
+            });
+        }
+        self.work(entropy, disk, lets_flow, effects)?;
+        if self
+            .stops_at
+            .is_some_and(|until| self.now >= until || !self.replica.hands_over())
+        {
+            effects.push(Effect::Restart(1 + entropy.below(1_500)));
+        }
+        Ok(())
+    }
+
+    /// Lets the threads and the replica go on until all of them wait for something.
+    fn work(&mut self, entropy: &mut dyn Entropy, disk: &Image, lets_flow: bool, effects: &mut Effects) -> Verdict {
+        loop {
+            if lets_flow {
+                let mut actions = std::mem::take(&mut self.actions);
+                let (replica, mut moment) = self.moment(entropy);
+                replica.flow(&mut moment, &mut actions);
+                self.actions = actions;
+            }
+            self.perform(disk, effects)?;
+            self.begin(entropy, disk, effects)?;
+            if self.committed_more(effects) {
+                // The oracle looks at the status that a commit was made in, so nothing else happens in this step.
+                effects.push(Effect::Wake(0));
+                return Ok(());
+            }
+            if !self.complete(entropy)? && self.actions.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn moment<'a>(&'a mut self, entropy: &'a mut dyn Entropy) -> (&'a mut Replica, Moment<'a>) {
+        let moment = Moment {
+            now: Tick(self.now),
+            wall: wall(&self.setup, self.node.slot),
+            entropy,
+        };
+        (&mut self.replica, moment)
+    }
+
+    fn tell(&mut self, entropy: &mut dyn Entropy, event: Event) {
+        let mut actions = std::mem::take(&mut self.actions);
+        let (replica, mut moment) = self.moment(entropy);
+        replica.handle(&mut moment, event, &mut actions);
+        self.actions = actions;
+    }
+
+    fn written(&mut self, entropy: &mut dyn Entropy, number: PersistSeq) {
+        while let Some(done) = self.writes.pop_front_if(|writing| writing.number <= number) {
+            self.durable = done.tip;
+            if let Some(seq) = done.seq {
+                self.tell(entropy, Event::Persisted { seq });
+            }
+        }
+    }
+
+    fn write_failed(&mut self, entropy: &mut dyn Entropy, number: PersistSeq, effects: &mut Effects) {
+        self.disk_failed = true;
+        let failed = self.writes.iter().find(|writing| writing.number == number);
+        match failed.and_then(|writing| writing.seq) {
+            Some(seq) => self.tell(entropy, Event::PersistFailed { seq }),
+            None => effects.push(Effect::Halt("what is derived could not be written".to_owned(), true)),
+        }
+    }
+
+    /// Tells the world what has been committed since the last time.
+    fn committed_more(&mut self, effects: &mut Effects) -> bool {
+        let commit = self.replica.status().commit;
+        let more = commit.height > self.committed;
+        if more {
+            self.committed = commit.height;
+            effects.push(Effect::Commit(commit));
+        }
+        more
+    }
+
+    /// One thing that a thread is done with.
+    fn complete(&mut self, entropy: &mut dyn Entropy) -> Result<bool, Violation> {
+        if let Some(passed) = self.inspecting.done(self.now) {
+            passed.into_iter().for_each(|event| self.tell(entropy, event));
+        } else if let Some(batch) = self.admitting.done(self.now) {
+            for admitted in batch {
+                match admitted {
+                    Admitted::In(call, transaction) => {
+                        let ticket = call.map(Ticket);
+                        self.tell(entropy, Event::Submit { ticket, transaction });
+                    }
+                    Admitted::Out(Some(call), answer) => self.answer(call, &answer)?,
+                    Admitted::Out(None, _) => {}
+                }
+            }
+        } else if let Some(block) = self.executing.done(self.now) {
+            self.tell(entropy, Event::Executed(block));
+        } else if let Some(loaded) = self.fetching.done(self.now) {
+            self.tell(entropy, loaded);
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// Lets every thread that is idle begin with what waits for it.
+    fn begin(&mut self, entropy: &mut dyn Entropy, disk: &Image, effects: &mut Effects) -> Verdict {
+        let dose = self.setup.dose;
+        if let Some((from, item)) = self.inspecting.next() {
+            let outcome = self.inspect(from, item)?;
+            let until = self.until(entropy, dose.inspect_ms, effects);
+            self.inspecting.begin(until, outcome);
+        }
+        if !self.door.is_empty() {
+            let batch = self.door.drain(..self.door.len().min(ADMISSION_BATCH)).collect();
+            self.admitting.push(batch);
+        }
+        if let Some(batch) = self.admitting.next() {
+            let outcome = self.admit(batch);
+            let until = self.until(entropy, dose.admit_ms, effects);
+            self.admitting.begin(until, outcome);
+        }
+        if let Some((height, block)) = self.executing.next() {
+            let outcome = self.execute(disk, height, block)?;
+            let healed = self.setup.clients.borrow().healed;
+            let stalls = !healed && entropy.below(1000) < dose.stall;
+            let longest = if stalls { 4_000 } else { dose.execute_ms };
+            let until = self.until(entropy, longest, effects);
+            self.executing.begin(until, outcome);
+            if entropy.below(1000) < dose.flush {
+                self.flush(effects);
+            }
+        }
+        if let Some(fetch) = self.fetching.next() {
+            let until = self.until(entropy, dose.fetch_ms, effects);
+            let (previous, blocks) = disk.read(fetch.first, fetch.last, fetch.max_bytes);
+            let loaded = Event::Loaded {
+                fetch: fetch.fetch,
+                previous: previous.unwrap_or_default(),
+                blocks: blocks.into_iter().map(ChainBlock::stored).collect(),
+            };
+            self.fetching.begin(until, loaded);
+        }
+        Ok(())
+    }
+
+    /// When a thread is done with what it begins now.
+    fn until(&self, entropy: &mut dyn Entropy, longest: u64, effects: &mut Effects) -> u64 {
+        let longest = if self.setup.clients.borrow().healed {
+            longest.min(2)
+        } else {
+            longest
+        };
+        let wait = entropy.below(longest + 1);
+        if wait > 0 {
+            effects.push(Effect::Wake(wait));
+        }
+        self.now + wait
+    }
+
+    fn inspect(&mut self, from: Slot, item: FromPeer) -> Result<Option<Event>, Violation> {
+        self.appended.drain(..).for_each(|known| self.inspector.appended(known));
+        let (session, frame) = match item {
+            FromPeer::Up(session) => return Ok(Some(Event::PeerUp { peer: from, session })),
+            FromPeer::Down(session) => return Ok(Some(Event::PeerDown { peer: from, session })),
+            FromPeer::Frame(session, frame) => (session, Rc::unwrap_or_clone(frame)),
+        };
+        match inspect_peers::pass(&mut self.inspector, from, session, frame) {
+            Passed::On(event) => Ok(Some(event)),
+            Passed::ToAdmission(transactions) => {
+                let bytes = transactions.into_iter().map(TransactionBytes::into_vec);
+                self.door.extend(bytes.map(|bytes| Admission { bytes, call: None }));
+                Ok(None)
+            }
+            Passed::Faulty(finding) => Err(Violation {
+                invariant: "honest",
+                detail: format!("{} calls {from} faulty: {finding}", self.node.slot),
+            }),
+        }
+    }
+
+    /// What the admitter does with a batch.
+    fn admit(&self, batch: Vec<Admission>) -> Vec<Admitted> {
+        let rules = Rules {
+            network: self.setup.founding.genesis.network_id(),
+            membership: self.setup.founding.genesis.membership(),
+            now: wall(&self.setup, self.node.slot).max(self.derived.time),
+        };
+        let mut outcome = Vec::new();
+        let (mut calls, mut transactions): (Vec<Option<u64>>, Vec<SignedTransaction>) = (Vec::new(), Vec::new());
+        for Admission { bytes, call } in batch {
+            match rules.check(bytes, |id| Ok(self.derived.find(id))) {
+                Ok(transaction) => {
+                    calls.push(call);
+                    transactions.push(transaction);
+                }
+                Err(answer) => outcome.push(Admitted::Out(call, *answer)),
+            }
+        }
+        let verdicts = VerifiedTransaction::verify_all(transactions);
+        let good: Vec<&SignedTransaction> = verdicts
+            .iter()
+            .flatten()
+            .map(VerifiedTransaction::transaction)
+            .collect();
+        self.verified.remember(&good);
+        outcome.extend(calls.into_iter().zip(verdicts).map(|(call, verdict)| match verdict {
+            Ok(transaction) => Admitted::In(call, transaction),
+            Err(_) => Admitted::Out(call, Answer::Rejected(Rejection::BadSignature)),
+        }));
+        outcome
+    }
+
+    fn execute(&mut self, disk: &Image, height: Height, block: Option<Block>) -> Result<ExecutedBlock, Violation> {
+        let slot = self.node.slot;
+        let committed = self.replica.status().commit.height;
+        if height > committed || height > self.durable {
+            let durable = self.durable;
+            let detail = format!("{slot} executes {height}, committed {committed}, durable {durable}");
+            return Err(Violation {
+                invariant: "P6",
+                detail,
+            });
+        }
+        let block = block.unwrap_or_else(|| disk.read(height, height, 0).1[0].clone());
+        assert_eq!(
+            disk.links[place(height)].id,
+            block.id(),
+            "the block that is executed is the stored one"
+        );
+        let results = self.derived.execute(&block, self.setup.founding.genesis.membership());
+        let record = &mut self.setup.clients.borrow_mut().record;
+        record.executed(slot, &block, &results, &self.derived)?;
+        Ok(ExecutedBlock {
+            id: block.id(),
+            time: block.header().time,
+            executed: self.derived.executed(),
+            results,
+        })
+    }
+
+    /// Writes what is derived, as a database does when its memory is full.
+    fn flush(&mut self, effects: &mut Effects) {
+        assert!(
+            self.derived.digest_is_right(),
+            "I19: the state digest is not that of the state"
+        );
+        let write = Write::Derived(Rc::new(self.derived.clone()));
+        self.write(None, write, true, effects);
+    }
+
+    fn write(&mut self, seq: Option<PersistSeq>, write: Write, sync: bool, effects: &mut Effects) {
+        self.written += 1;
+        let number = PersistSeq(self.written);
+        let tip = self.tip;
+        self.writes.push_back(Writing { number, seq, tip });
+        effects.push(Effect::Write {
+            seq: number,
+            write,
+            sync,
+        });
+    }
+
+    fn perform(&mut self, disk: &Image, effects: &mut Effects) -> Verdict {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Persist { seq, operations, sync } => self.persist(seq, operations, sync, effects)?,
+                Action::Send {
+                    to,
+                    session,
+                    frame,
+                    after,
+                    ..
+                } => {
+                    let frame = decode_frame(&frame).unwrap();
+                    let claim = claim_of(&frame);
+                    let waits = after.and_then(|after| self.writes.iter().find(|writing| writing.seq >= Some(after)));
+                    effects.push(Effect::Send {
+                        to,
+                        session,
+                        message: Frame {
+                            frame: Rc::new(frame),
+                            claim,
+                        },
+                        after: waits.map(|writing| writing.number),
+                    });
+                }
+                Action::Execute { height, block } => self.executing.push((height, block)),
+                Action::Fetch {
+                    fetch,
+                    first,
+                    last,
+                    max_bytes,
+                } => self.fetching.push(Fetch {
+                    fetch,
+                    first,
+                    last,
+                    max_bytes,
+                }),
+                Action::Halt(reason) => effects.push(Effect::Halt(reason, self.disk_failed)),
+                Action::Evidence(evidence) => return violation("honest", format!("{}: {evidence:?}", self.node.slot)),
+                Action::Distrusted { leader } => {
+                    return violation("honest", format!("{} distrusts {leader}", self.node.slot));
+                }
+                Action::Answer { .. }
+                | Action::AnswerFromIndex { .. }
+                | Action::Reject { .. }
+                | Action::ReadNow { .. } => self.tell_client(disk, action, effects)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn persist(
+        &mut self,
+        seq: PersistSeq,
+        operations: Vec<LogOperation<ChainBlock>>,
+        sync: bool,
+        effects: &mut Effects,
+    ) -> Verdict {
+        for operation in &operations {
+            match operation {
+                LogOperation::Append(blocks) => {
+                    self.appended.extend(blocks.iter().filter_map(Known::of));
+                    for block in blocks {
+                        self.name(block.block().header())?;
+                    }
+                }
+                LogOperation::Truncate { from } => {
+                    self.tip = self.tip.min(from.previous().unwrap());
+                    self.named.split_off(from);
+                }
+                _ => {}
+            }
+        }
+        self.write(Some(seq), Write::Log(Rc::new(operations)), sync, effects);
+        Ok(())
+    }
+
+    /// A block enters the log: what it names as executed this node has executed itself, or a majority has, with this
+    /// node among it, where it is this node that names it first.
+    fn name(&mut self, header: &Header) -> Verdict {
+        let (slot, names) = (self.node.slot, header.executed.height);
+        let parent = self.named.get(&self.tip).copied().unwrap_or_default();
+        self.tip = header.height;
+        self.named.insert(header.height, names);
+        if names == parent {
+            return Ok(());
+        }
+        let executed = self.derived.last.height;
+        let clients = self.setup.clients.borrow();
+        let has = |other: &Slot| clients.record.reached.get(other).is_some_and(|height| *height >= names);
+        let majority = clients.slots.iter().filter(|other| has(other)).count() > clients.slots.len() / 2;
+        if names > executed || !majority {
+            let detail = format!(
+                "{slot} takes {}, which names {names}; it has executed {executed}",
+                header.height
+            );
+            return violation("named", detail);
+        }
+        Ok(())
+    }
+
+    fn tell_client(&mut self, disk: &Image, action: Action, effects: &mut Effects) -> Verdict {
+        match action {
+            Action::Answer { ticket, receipt } => {
+                let link = &disk.links[place(receipt.version.height)];
+                let id = block_of(receipt.version.height, receipt.block, link.id.term);
+                let request = self.setup.clients.borrow().request_of_call(ticket.0);
+                effects.extend(request.map(|request| Effect::Acknowledge(request, id)));
+                self.answer(ticket.0, &Answer::Executed(receipt))
+            }
+            Action::AnswerFromIndex { ticket, id } => {
+                let answer = self.derived.find(id).map_or(Answer::Pending, Answer::Executed);
+                self.answer(ticket.0, &answer)
+            }
+            Action::Reject { ticket, rejection } => {
+                if matches!(rejection, Rejection::Expired { .. }) {
+                    let clients = &self.setup.clients;
+                    clients.borrow_mut().refused_for_ever(self.node.slot, ticket.0)?;
+                }
+                self.answer(ticket.0, &Answer::Rejected(rejection))
+            }
+            Action::ReadNow { ticket, confirmed } => {
+                let number = self.reads.remove(&ticket.0);
+                if let Some(number) = number.filter(|_| confirmed) {
+                    effects.push(Effect::ReadReady(number, self.derived.last.height));
+                }
+                self.setup.clients.borrow_mut().read_over(self.node.slot, ticket.0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answer(&self, call: u64, answer: &Answer) -> Verdict {
+        self.setup.clients.borrow_mut().answer(self.node.slot, call, answer)
+    }
+}
+
+fn key_of(founding: &Founding, slot: Slot) -> SecretKey {
+    let mut keys = founding.keys.iter();
+    keys.find(|key| slot_of(&founding.genesis, key) == slot)
+        .unwrap()
+        .clone()
+}
+
+/// The clock of a node's machine: near the true one, whatever its ticks do.
+fn wall(setup: &Setup, slot: Slot) -> TimeMs {
+    let now = BEGIN_MS + setup.clients.borrow().now;
+    let off = u64::from(slot.get()) * 7_919 % (setup.dose.wall_ms + 1);
+    TimeMs(if slot.get().is_multiple_of(2) {
+        now + off
+    } else {
+        now - off
+    })
+}
+
+/// What a panic says.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
+}
+
+/// What a frame promises, as the oracle counts it.
+fn claim_of(frame: &PeerFrame) -> Claim {
+    match frame {
+        PeerFrame::Engine(message) => Claim::of(message),
+        _ => Claim::Nothing,
+    }
+}

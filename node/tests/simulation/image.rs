@@ -1,0 +1,217 @@
+//! Keeps what the simulated disk of a node holds: the log and the promises, and beside them what was derived.
+//!
+//! Invariant (P6): what is derived never reaches beyond the log on the same disk. It is written now and then and as a
+//! whole, so a crash takes it far back, as it does with a database that writes it without a log of its own.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::rc::Rc;
+
+use quipu_consensus::message::Promise;
+use quipu_consensus::output::{LogOperation, VoteRecord};
+use quipu_consensus::simulator::participant::Link;
+use quipu_crypto::id::{BlockId, Height, Slot, Term};
+use quipu_crypto::merkle::Frontier;
+use quipu_ledger::block::{Block, Executed, Header, Items};
+use quipu_ledger::rules;
+use quipu_ledger::transaction::SignedTransaction;
+use quipu_node::chain_block::{ChainBlock, configuration};
+use quipu_node::start::restore::Stored;
+
+use crate::derived::Derived;
+
+/// The disk.
+#[derive(Clone)]
+pub(crate) struct Image {
+    pub(crate) start: u64,
+    pub(crate) vote: VoteRecord,
+    hint: Height,
+    promises: BTreeMap<Slot, Promise>,
+    blocks: Vec<Block>,
+    pub(crate) links: Vec<Link>,
+    /// Where each client request stands first.
+    first: BTreeMap<u64, Height>,
+    pub(crate) derived: Rc<Derived>,
+}
+
+/// One atomic write.
+#[derive(Clone)]
+pub(crate) enum Write {
+    Log(Rc<Vec<LogOperation<ChainBlock>>>),
+    Derived(Rc<Derived>),
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Derived(derived) => write!(f, "derived to {}", derived.last.height),
+            Self::Log(operations) => {
+                for operation in operations.iter() {
+                    match operation {
+                        LogOperation::Append(blocks) => {
+                            let ids = blocks.iter().map(|block| block.block().id());
+                            let places: Vec<String> = ids.map(|id| format!("{}@{}", id.height, id.term)).collect();
+                            write!(f, "append {} ", places.join(" "))?;
+                        }
+                        other => write!(f, "{other:?} ")?,
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The number of a client's request, from its transaction.
+pub(crate) fn request_of(transaction: &SignedTransaction) -> u64 {
+    u64::from_le_bytes(*transaction.body().nonce.first_chunk().unwrap())
+}
+
+impl Image {
+    /// Of a node that never ran.
+    pub(crate) fn blank(genesis: &Block) -> Self {
+        let mut image = Self {
+            start: 0,
+            vote: VoteRecord::default(),
+            hint: Height::ZERO,
+            promises: BTreeMap::new(),
+            blocks: Vec::new(),
+            links: Vec::new(),
+            first: BTreeMap::new(),
+            derived: Rc::new(Derived::genesis(genesis)),
+        };
+        image.append(genesis);
+        image
+    }
+
+    pub(crate) fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Log(operations) => operations.iter().for_each(|operation| self.change(operation)),
+            Write::Derived(derived) => self.derived = Rc::clone(derived),
+        }
+        let executed = self.derived.last;
+        let there = self.links.get(place(executed.height)).map(|link| link.id);
+        assert_eq!(
+            there,
+            Some(executed),
+            "P6: derived is of a chain that is not on the disk"
+        );
+    }
+
+    fn change(&mut self, operation: &LogOperation<ChainBlock>) {
+        match operation {
+            LogOperation::SetVote(record) => self.vote = *record,
+            LogOperation::Truncate { from } => {
+                self.blocks.truncate(place(*from));
+                self.links.truncate(place(*from));
+                self.first.retain(|_, height| *height < *from);
+            }
+            LogOperation::Append(blocks) => blocks.iter().for_each(|block| self.append(block.block())),
+            LogOperation::CommitHint(height) => self.hint = *height,
+            LogOperation::Remember { peer, promise } => {
+                self.promises.insert(*peer, *promise);
+            }
+            LogOperation::Watermark(_) => {}
+            LogOperation::Restore(block) => self.blocks[place(block.block().header().height)] = block.block().clone(),
+        }
+    }
+
+    fn append(&mut self, block: &Block) {
+        let header = block.header();
+        let mut requests = Vec::new();
+        for request in block.transactions().iter().map(request_of) {
+            if *self.first.entry(request).or_insert(header.height) == header.height && !requests.contains(&request) {
+                requests.push(request);
+            }
+        }
+        // Block 0 names the members whom the oracle begins with.
+        let membership = match &block.body().items {
+            Items::Membership(record) if header.height > Height::ZERO => Some(configuration(record.membership())),
+            _ => None,
+        };
+        self.links.push(Link {
+            id: block.id(),
+            previous: header.previous,
+            requests,
+            configuration: membership,
+        });
+        self.blocks.push(block.clone());
+    }
+
+    /// What each block names as executed.
+    pub(crate) fn named(&self) -> BTreeMap<Height, Height> {
+        let headers = self.blocks.iter().map(Block::header);
+        headers.map(|header| (header.height, header.executed.height)).collect()
+    }
+
+    /// Blocks for a peer, and the one below them: as `Store::blocks`.
+    pub(crate) fn read(&self, first: Height, last: Height, max_bytes: u64) -> (Option<BlockId>, Vec<Block>) {
+        let below = first.previous().and_then(|height| self.links.get(place(height)));
+        let mut bytes = 0;
+        let mut blocks: Vec<Block> = Vec::new();
+        for block in self.blocks.iter().take(place(last) + 1).skip(place(first)) {
+            bytes += block.size() as u64;
+            if bytes > max_bytes && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(block.clone());
+        }
+        (below.map(|link| link.id), blocks)
+    }
+}
+
+/// The place of a height in a list that begins with block 0.
+pub(crate) fn place(height: Height) -> usize {
+    usize::try_from(height.get()).unwrap()
+}
+
+impl Stored for Image {
+    type Error = Infallible;
+
+    fn tip(&self) -> BlockId {
+        self.links.last().unwrap().id
+    }
+
+    fn commit_hint(&self) -> Result<Height, Infallible> {
+        Ok(self.hint)
+    }
+
+    fn vote(&self) -> Result<VoteRecord, Infallible> {
+        Ok(self.vote)
+    }
+
+    fn promises(&self) -> Result<BTreeMap<Slot, Promise>, Infallible> {
+        Ok(self.promises.clone())
+    }
+
+    fn terms(&self) -> Result<Vec<(Term, Height)>, Infallible> {
+        let mut terms: Vec<(Term, Height)> = Vec::new();
+        for id in self.links.iter().map(|link| link.id) {
+            if terms.last().is_none_or(|(term, _)| *term < id.term) {
+                terms.push((id.term, id.height));
+            }
+        }
+        Ok(terms)
+    }
+
+    fn header(&self, height: Height) -> Result<Option<Header>, Infallible> {
+        Ok(self.blocks.get(place(height)).map(|block| block.header().clone()))
+    }
+
+    fn block(&self, height: Height) -> Result<Option<Block>, Infallible> {
+        Ok(self.blocks.get(place(height)).cloned())
+    }
+
+    fn frontier_to(&self, last: Height) -> Result<Frontier, Infallible> {
+        let mut frontier = Frontier::new();
+        for link in self.links.iter().take(place(last) + 1) {
+            frontier.push(rules::chain_leaf(&link.id.hash));
+        }
+        Ok(frontier)
+    }
+
+    fn executed_at(&self, height: Height) -> Result<Option<Executed>, Infallible> {
+        Ok(self.derived.executed_at(height))
+    }
+}

@@ -1,0 +1,120 @@
+//! Keeps what a seed draws for a network of whole replicas, and runs it.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use quipu_consensus::block::Configuration;
+use quipu_consensus::engine::Settings;
+use quipu_consensus::simulator::checkers::Violation;
+use quipu_consensus::simulator::random::Random;
+use quipu_consensus::simulator::run::{Options, Report, run};
+use quipu_node::limits::ENGINE_SETTINGS;
+
+use crate::clients::Clients;
+use crate::founding::{Founding, slot_of};
+use crate::host::{Dose, Host, Setup, text_of};
+
+/// What came of a run.
+pub(crate) struct Outcome {
+    pub(crate) report: Report,
+    pub(crate) answers: u64,
+    pub(crate) refusals: u64,
+    pub(crate) compared: u64,
+    pub(crate) simulated_ms: u64,
+}
+
+/// Small windows, so that their ends are met within seconds.
+const SMALL: Settings = Settings {
+    append_bytes: 4_000,
+    window_bytes: 16_000,
+    uncommitted_bytes: 40_000,
+    cache_bytes: 16_000,
+    ..ENGINE_SETTINGS
+};
+
+/// Longer than the defaults: what the product's times need.
+fn options(trace: bool) -> Options {
+    Options {
+        fault_ms: 12_000,
+        settle_ms: 6_000,
+        watch_ms: 4_000,
+        trace,
+    }
+}
+
+fn dose(random: &mut Random) -> Dose {
+    let mut sometimes = |permille: u64, low: u64, high: u64| {
+        let value = random.between(low, high);
+        if random.chance(permille) { value } else { 0 }
+    };
+    Dose {
+        inspect_ms: sometimes(600, 1, 30),
+        admit_ms: sometimes(600, 1, 60),
+        execute_ms: sometimes(600, 1, 60),
+        fetch_ms: sometimes(600, 1, 200),
+        stall: sometimes(400, 1, 40),
+        busy: sometimes(500, 50, 800),
+        flush: sometimes(700, 2, 200),
+        wall_ms: sometimes(500, 1, 1_000),
+    }
+}
+
+/// Runs the network of `seed`: mostly three nodes, sometimes five or one.
+pub(crate) fn simulate(seed: u64, trace: bool) -> Outcome {
+    let mut random = Random::new(seed ^ 0x5eed);
+    let founding = Rc::new(Founding::new(match seed % 8 {
+        0 => 1,
+        5 => 5,
+        _ => 3,
+    }));
+    let settings = if random.chance(500) { ENGINE_SETTINGS } else { SMALL };
+    let clients = Rc::new(RefCell::new(Clients::new(Rc::clone(&founding), random.split())));
+    let configuration = Configuration {
+        voters: founding
+            .keys
+            .iter()
+            .map(|key| slot_of(&founding.genesis, key))
+            .collect(),
+        ..Configuration::default()
+    };
+    let setup = Setup {
+        founding,
+        settings,
+        dose: dose(&mut random),
+        clients: Rc::clone(&clients),
+    };
+    let options = options(trace);
+    let ran = catch_unwind(AssertUnwindSafe(|| run::<Host>(setup, configuration, seed, options)));
+    let mut report = ran.unwrap_or_else(|panic| panicked(seed, panic.as_ref()));
+    if let Ok(clients) = clients.try_borrow() {
+        report.violation = report.violation.or_else(|| clients.at_the_end().err());
+        return Outcome {
+            report,
+            answers: clients.answers,
+            refusals: clients.refusals,
+            compared: clients.record.compared,
+            simulated_ms: clients.now,
+        };
+    }
+    Outcome {
+        report,
+        answers: 0,
+        refusals: 0,
+        compared: 0,
+        simulated_ms: 0,
+    }
+}
+
+/// A disk that cannot be: what the checks of an image say.
+fn panicked(seed: u64, panic: &(dyn Any + Send)) -> Report {
+    Report {
+        seed,
+        violation: Some(Violation {
+            invariant: "panic",
+            detail: text_of(panic),
+        }),
+        ..Report::default()
+    }
+}
