@@ -42,8 +42,16 @@ pub(crate) struct Shared {
     key: SecretKey,
     network: NetworkId,
     nodes: Vec<Slot>,
-    /// Pause of a worker between two operations, ms.
-    pause_ms: u64,
+    habits: Habits,
+}
+
+/// How clients behave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Habits {
+    /// Pause of a worker between two operations, ms on average.
+    pub(crate) pause_ms: u64,
+    /// How many of its reads a worker wants answered by one node alone.
+    pub(crate) picky_permille: u64,
 }
 
 impl Shared {
@@ -60,7 +68,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) fn start(lab: &Lab, random: &mut Random, pause_ms: u64) -> Self {
+    pub(crate) fn start(lab: &Lab, random: &mut Random, habits: &Habits) -> Self {
         let shared = Arc::new(Shared {
             begun: Instant::now(),
             stop: AtomicBool::new(false),
@@ -76,7 +84,7 @@ impl Load {
                 .iter()
                 .map(|node| node.slot)
                 .collect(),
-            pause_ms,
+            habits: *habits,
         });
         let mut workers = Vec::new();
         for site in 0..CLIENT_SITES {
@@ -158,7 +166,7 @@ impl Worker {
                 }
                 _ => self.look_up(false).await,
             }
-            let pause = self.random.below(2 * self.shared.pause_ms + 1);
+            let pause = self.random.below(2 * self.shared.habits.pause_ms + 1);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
         let begin = Instant::now();
@@ -328,7 +336,7 @@ impl Worker {
     async fn ask(&mut self, call: Call) -> (u64, Option<Answer>) {
         let node = self.node();
         let begin = self.shared.now();
-        let answer = if self.random.chance(700) {
+        let answer = if self.random.chance(self.shared.habits.picky_permille) {
             self.client.call_node(node, call, PATIENCE / 3).await
         } else {
             self.client.call(call, PATIENCE).await
