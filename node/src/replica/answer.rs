@@ -261,7 +261,8 @@ impl Replica {
     /// Somebody waits for the chain's time to reach `time`.
     pub(super) fn ask_for_block_at(&mut self, time: TimeMs, out: &mut Vec<Action>) {
         if self.role == Role::Leader {
-            self.leading.wait_for(time);
+            let reached = self.tip.header().time;
+            self.leading.wait_for(time, reached);
         } else if let Some((leader, session)) = self.leader_session() {
             out.push(frame(leader, session, &PeerFrame::Expire { time }));
         }

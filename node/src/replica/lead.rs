@@ -64,7 +64,13 @@ impl Leading {
         self.last_transactions = height;
     }
 
-    pub(super) fn wait_for(&mut self, expiry: TimeMs) {
+    /// Somebody waits for a block of that time, where the chain had reached `reached`.
+    ///
+    /// A late question about a time that is past must not stay: no block would answer it, and it would hide later ones.
+    pub(super) fn wait_for(&mut self, expiry: TimeMs, reached: TimeMs) {
+        if expiry <= reached {
+            return;
+        }
         self.expiry = Some(self.expiry.map_or(expiry, |earlier| earlier.min(expiry)));
     }
 
@@ -264,4 +270,18 @@ impl Replica {
 pub(crate) fn vote_entries(signature: &VoteSignature) -> Option<Vec<SignatureEntry>> {
     let entries: Vec<SignatureEntry> = quipu_ledger::codec::decode(&signature.0, VoteSignature::MAX_BYTES).ok()?;
     (entries.len() <= MAX_SIGNATURE_ENTRIES).then_some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_question_about_a_past_time_does_not_hide_a_later_one() {
+        let mut leading = Leading::new(Height::ZERO);
+        leading.wait_for(TimeMs(10), TimeMs(20));
+        leading.wait_for(TimeMs(40), TimeMs(20));
+        leading.wait_for(TimeMs(30), TimeMs(20));
+        assert_eq!(leading.expiry, Some(TimeMs(30)));
+    }
 }
