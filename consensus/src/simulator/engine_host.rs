@@ -18,7 +18,7 @@ use crate::output::{Halt, LogOperation, Output, VoteRecord};
 use crate::raft::{Raft, Rules};
 
 /// A process that is only an engine and its host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineHost<R> {
     engine: Raft<SimulatedBlock, R>,
     /// Client requests that no proposal has taken yet.
