@@ -319,6 +319,12 @@ pub enum Unavailable {
     /// The call is out of bounds.
     #[error("the call is not valid: {0}")]
     Invalid(String),
+    /// The node takes no blocks until its disk has room; nothing was done.
+    #[error("disk full on {node}: it takes no transactions until there is room")]
+    DiskFull {
+        /// Its name.
+        node: String,
+    },
 }
 
 /// Where a node stands.
@@ -346,6 +352,30 @@ pub struct NodeStatus {
     pub waiting: u64,
     /// Version of the program.
     pub version: String,
+    /// How its disk is.
+    pub disk: DiskStatus,
+}
+
+/// How a node's disk is, and what was found on it since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskStatus {
+    /// Bytes that are free for the store.
+    pub free: u64,
+    /// Below so many the node takes no blocks.
+    pub floor: u64,
+    /// Whether it takes none now.
+    pub full: bool,
+    /// What the store has lost at its end, as far as the watermark beside it says: the last block that was durable.
+    /// None where nothing was lost, or it came back.
+    pub lost: Option<BlockId>,
+    /// Blocks that were found damaged.
+    pub damaged: u64,
+    /// Blocks that were written back.
+    pub repaired: u64,
+    /// Blocks that the scrubber has read.
+    pub scrubbed: u64,
+    /// When the scrubber's last whole pass over the chain ended.
+    pub passed: Option<TimeMs>,
 }
 
 /// Codes with which a node closes a connection.

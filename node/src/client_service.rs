@@ -20,6 +20,7 @@ use crate::client_protocol::{
     Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, Unavailable, VersionEntry,
 };
 use crate::clock;
+use crate::damage::Damages;
 use crate::network::CallHandler;
 use crate::replica::Event;
 use crate::run::RunEvent;
@@ -42,6 +43,8 @@ pub struct ClientService {
     pub events: Sender<RunEvent>,
     /// What is known of the replica.
     pub status: Arc<SharedStatus>,
+    /// Whom damaged blocks are told to.
+    pub damages: Damages,
 }
 
 impl CallHandler for ClientService {
@@ -94,6 +97,10 @@ impl ClientService {
     }
 
     async fn submit(&self, transaction: Vec<u8>) -> Answer {
+        // What is ordered elsewhere this node would not see, so it could not answer.
+        if let Some(node) = self.status.disk_full() {
+            return Answer::Unavailable(Unavailable::DiskFull { node });
+        }
         let (answer, answered) = oneshot::channel();
         self.door.offer(transaction, Some(answer));
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
@@ -128,6 +135,10 @@ impl ClientService {
         if consistency == Consistency::Local {
             return Ok(());
         }
+        // A follower that takes no blocks does not get to see what was committed since.
+        if let Some(node) = self.status.disk_full().filter(|_| !self.status.leads()) {
+            return Err(Unavailable::DiskFull { node });
+        }
         let (answer, answered) = oneshot::channel();
         self.events
             .try_send(RunEvent::Read(answer))
@@ -143,6 +154,7 @@ impl ClientService {
         // A read may wait for the disk; in place, so that the connections of this worker go on elsewhere meanwhile.
         tokio::task::block_in_place(read).unwrap_or_else(|error| {
             tracing::error!(%error, "a read failed");
+            self.damages.tell(&error);
             Answer::Unavailable(Unavailable::Store(error.to_string()))
         })
     }

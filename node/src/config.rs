@@ -5,8 +5,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use quipu_ledger::limits::MIN_FREE_BYTES;
 use quipu_ledger::store::StoreOptions;
 use serde::{Deserialize, Serialize};
+
+use crate::scrub::Pace;
 
 /// Name of the configuration in a node's directory.
 pub const CONFIG_FILE: &str = "node.toml";
@@ -40,6 +43,9 @@ pub struct ConfigFile {
     /// Memory.
     #[serde(default)]
     pub memory: Memory,
+    /// The disk under the store.
+    #[serde(default)]
+    pub disk: Disk,
 }
 
 /// How logs are written.
@@ -68,6 +74,26 @@ impl Default for Memory {
         Self {
             cache_mib: 128,
             write_buffers_mib: 128,
+        }
+    }
+}
+
+/// How the disk is looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Disk {
+    /// With less free space than this the node takes no blocks and does not lead, MiB. What is in memory must still fit
+    /// when it is written, so it should not be less than `memory.write_buffers_mib`; 0 switches the floor off.
+    pub min_free_mib: u64,
+    /// How fast all stored blocks are read again in search of damage, MiB a second; 0 switches it off.
+    pub scrub_mib_per_second: u64,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self {
+            min_free_mib: MIN_FREE_BYTES >> 20,
+            scrub_mib_per_second: 4,
         }
     }
 }
@@ -125,7 +151,20 @@ impl ConfigFile {
             log_format: LogFormat::default(),
             max_clients: default_max_clients(),
             memory: Memory::default(),
+            disk: Disk::default(),
         }
+    }
+
+    /// Bytes that must be free.
+    #[must_use]
+    pub const fn min_free(&self) -> u64 {
+        self.disk.min_free_mib << 20
+    }
+
+    /// How fast the scrubber may go.
+    #[must_use]
+    pub const fn scrub(&self) -> Pace {
+        Pace::of(self.disk.scrub_mib_per_second << 20)
     }
 
     /// Reads and checks the configuration in a node's directory.
@@ -186,6 +225,12 @@ impl ConfigFile {
         }
         if !(8..=1024 * 1024).contains(&self.memory.write_buffers_mib) {
             return Err("memory.write_buffers_mib: give 8 to 1048576".to_owned());
+        }
+        if self.disk.min_free_mib > 1024 * 1024 {
+            return Err("disk.min_free_mib: give 0 to 1048576".to_owned());
+        }
+        if self.disk.scrub_mib_per_second > 1024 * 1024 {
+            return Err("disk.scrub_mib_per_second: give 0 to 1048576".to_owned());
         }
         tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| format!("log: {error}"))?;
         Ok(())

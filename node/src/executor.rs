@@ -1,17 +1,19 @@
 //! Keeps the one thread that executes committed blocks, in order, and the one that reads old blocks for slow peers.
 //!
-//! Invariant: only blocks that the replica handed over are executed: committed, and durable on this node.
+//! Invariants: only blocks that the replica handed over are executed: committed, and durable on this node. A block that
+//! is damaged is told of and waited for, never skipped; a peer gets the blocks below it.
 
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 use quipu_consensus::input::FetchId;
-use quipu_crypto::id::Height;
+use quipu_crypto::id::{BlockId, Height};
 use quipu_ledger::block::Block;
 use quipu_ledger::membership::Membership;
-use quipu_ledger::store::{BlockDamage, Executor, Store, StoreError};
+use quipu_ledger::store::{Executor, Store, StoreError};
 
 use crate::chain_block::ChainBlock;
+use crate::damage::Damages;
 use crate::replica::{Event, ExecutedBlock};
 use crate::run::RunEvent;
 use crate::status::SharedStatus;
@@ -28,14 +30,14 @@ pub struct Execution {
 /// Executes until the sender is gone or the store fails.
 pub fn run(
     mut executor: Executor,
-    store: &Store,
+    damages: &Damages,
     membership: &Arc<Membership>,
     queue: &Receiver<Execution>,
     events: &Sender<RunEvent>,
     status: &SharedStatus,
 ) {
     for Execution { height, block } in queue {
-        let event = match execute(&mut executor, store, membership, height, block) {
+        let event = match execute(&mut executor, damages, membership, height, block) {
             Ok(block) => {
                 status.set_executed(block.id.height, block.time);
                 RunEvent::Replica(Event::Executed(block))
@@ -51,17 +53,14 @@ pub fn run(
 
 fn execute(
     executor: &mut Executor,
-    store: &Store,
+    damages: &Damages,
     membership: &Membership,
     height: Height,
     block: Option<Block>,
 ) -> Result<ExecutedBlock, StoreError> {
     let block = match block {
         Some(block) => block,
-        None => store.block(height)?.ok_or(StoreError::DamagedBlock {
-            height,
-            damage: BlockDamage::NoHeader,
-        })?,
+        None => damages.wait_for(height)?,
     };
     let done = executor.execute(&block, membership)?;
     Ok(ExecutedBlock {
@@ -86,7 +85,7 @@ pub struct Fetch {
 }
 
 /// Reads until the sender is gone.
-pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) {
+pub fn fetch(store: &Store, damages: &Damages, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) {
     for Fetch {
         fetch,
         first,
@@ -95,14 +94,7 @@ pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) 
     } in queue
     {
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
-        let (previous, blocks) = match store.blocks(first, last, max_bytes) {
-            Ok((Some(previous), blocks)) => (previous, blocks),
-            Ok((None, _)) => (quipu_crypto::id::BlockId::default(), Vec::new()),
-            Err(error) => {
-                tracing::error!(%first, %last, %error, "blocks for a peer could not be read");
-                (quipu_crypto::id::BlockId::default(), Vec::new())
-            }
-        };
+        let (previous, blocks) = sound_blocks(store, damages, first, last, max_bytes);
         let blocks = blocks.into_iter().map(ChainBlock::stored).collect();
         if events
             .send(RunEvent::Replica(Event::Loaded {
@@ -115,4 +107,27 @@ pub fn fetch(store: &Store, queue: &Receiver<Fetch>, events: &Sender<RunEvent>) 
             return;
         }
     }
+}
+
+/// Blocks for a peer, from `first` on as far as they can be read; the first that cannot is told of.
+fn sound_blocks(
+    store: &Store,
+    damages: &Damages,
+    first: Height,
+    last: Height,
+    max_bytes: usize,
+) -> (BlockId, Vec<Block>) {
+    let error = match store.blocks(first, last, max_bytes) {
+        Ok((previous, blocks)) => return (previous.unwrap_or_default(), blocks),
+        Err(error) => error,
+    };
+    tracing::error!(%first, %last, %error, "blocks for a peer could not be read");
+    damages.tell(&error);
+    let StoreError::DamagedBlock { height, .. } = error else {
+        return Default::default();
+    };
+    let below = height.previous().filter(|below| *below >= first);
+    let sound = below.and_then(|below| store.blocks(first, below, max_bytes).ok());
+    let (previous, blocks) = sound.unwrap_or_default();
+    (previous.unwrap_or_default(), blocks)
 }

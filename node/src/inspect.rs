@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use quipu_consensus::message::{Append, Found, Message, VoteAnswer};
 use quipu_crypto::hash::Hash;
-use quipu_crypto::id::{Height, NetworkId, Slot};
+use quipu_crypto::id::{Height, Incarnation, NetworkId, Slot};
 use quipu_crypto::signature::{self, Signature};
 use quipu_ledger::block::{Block, BlockError};
 use quipu_ledger::rules::{ChainTip, Fault, signatures};
@@ -39,6 +39,14 @@ pub enum Finding {
     /// A transaction in it must not be there.
     #[error(transparent)]
     Transaction(#[from] signatures::BadTransaction),
+    /// A node starts on another directory than the membership names.
+    #[error("it says hello as incarnation {found}, the membership names {expected}: its directory is another one")]
+    Incarnation {
+        /// In the hello.
+        found: Incarnation,
+        /// In the membership.
+        expected: Incarnation,
+    },
     /// A granted vote is not signed by its voter.
     #[error("the vote is not signed by its voter")]
     Vote,
@@ -136,6 +144,10 @@ impl Inspector {
                 }
                 Ok(Message::VoteAnswer(answer))
             }
+            Message::Hello(hello) => {
+                self.hello(from, hello.incarnation)?;
+                Ok(Message::Hello(hello))
+            }
             Message::Found(found) => self.found(found).map(Message::Found),
             other => Ok(recast(other)),
         }
@@ -183,6 +195,19 @@ impl Inspector {
             append.commit = append.commit.max(beginning);
         }
         Ok(with_blocks(append, blocks))
+    }
+
+    /// What another directory of the same key promises binds nobody: it does not even get an answer (M-2, M-3).
+    fn hello(&self, from: Slot, found: Incarnation) -> Result<(), Finding> {
+        let membership = self.end.membership();
+        let mut nodes = membership.nodes.iter().chain(&membership.outgoing);
+        match nodes.find(|node| node.slot == from) {
+            Some(node) if node.incarnation != found => Err(Finding::Incarnation {
+                found,
+                expected: node.incarnation,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// A block that was asked for by its hash, which binds all of it but the signature.

@@ -31,7 +31,12 @@
 //! - Only a `VerifiedTransaction` enters the pool, only a committed block is executed, only the executor writes state.
 //! - A block enters the engine only when every signature in it was verified and this node has itself found the
 //!   `executed` quadruple that it names, or the block repeats its parent's.
-//! - A failed write ends the process; nothing is deleted or repaired at start.
+//! - A failed write ends the process: no retry, for nobody knows what a failed sync has left.
+//! - A damaged block is asked for by its hash and written back ([`damage`], [`scrub`]); whoever needs it waits. A
+//!   damaged end of the chain, above what is executed, is cut at start; the [`watermark`] then keeps the node from
+//!   voting until it has caught up. A derived record that cannot be read is never guessed: a client is told so, and
+//!   where the executor needs it the process ends with the name of its family.
+//! - Below a floor of free space a node takes no blocks and does not lead ([`space`]).
 //!
 //! ## What is absent on purpose
 //!
@@ -47,6 +52,7 @@ pub mod client_protocol;
 pub mod client_service;
 pub mod clock;
 pub mod config;
+pub mod damage;
 pub mod executor;
 pub mod init;
 pub mod inspect;
@@ -58,7 +64,10 @@ pub mod peer_protocol;
 pub mod pool;
 pub mod replica;
 pub mod run;
+pub mod scrub;
+pub mod space;
 pub mod start;
 pub mod status;
 pub mod verified;
+pub mod watermark;
 pub mod youngest;

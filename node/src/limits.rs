@@ -11,6 +11,9 @@ pub const TICK_MS: u64 = 10;
 /// How often peers tell each other their clocks, ms.
 pub const CLOCK_INTERVAL_MS: u64 = 1_000;
 
+/// The watermark file is brought to the disk after this long, ms; between, a power cut may take writings back.
+pub const WATERMARK_SYNC_MS: u64 = 10_000;
+
 /// What waits at a leader for a block.
 pub const POOL_LIMITS: PoolLimits = PoolLimits {
     transactions: 65_536,

@@ -1,17 +1,25 @@
 //! Keeps the one thread that writes the log: each drain of its queue is one atomic, synced batch (natural group
 //! commit).
 //!
-//! Invariant: completions leave in the order of the writes; after a failed write nothing more is written (rule P9).
+//! Invariants: completions leave in the order of the writes; after a failed write nothing more is written (rule P9).
+//! The watermark is written after the batch that it speaks of and before anybody is told.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use quipu_consensus::input::PersistSeq;
+use quipu_consensus::message::Promise;
 use quipu_consensus::output::LogOperation;
 use quipu_ledger::store::record::{PromiseRecord, VoteRecord};
 use quipu_ledger::store::{LogChange, Store};
 
 use crate::chain_block::ChainBlock;
+use crate::damage::Damages;
+use crate::limits::WATERMARK_SYNC_MS;
 use crate::replica::Event;
 use crate::run::RunEvent;
+use crate::watermark::WatermarkFile;
 
 /// Most writes in one batch.
 const MAX_DRAIN: usize = 256;
@@ -27,33 +35,80 @@ pub struct Write {
     pub sync: bool,
 }
 
-/// Serves the queue until its sender is gone or a write fails.
-pub fn run(store: &Store, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
-    while let Ok(first) = queue.recv() {
-        let mut drained = vec![first];
-        drained.extend(queue.try_iter().take(MAX_DRAIN));
-        let sync = drained.iter().any(|write| write.sync);
-        let seqs: Vec<PersistSeq> = drained.iter().map(|write| write.seq).collect();
-        let changes: Vec<LogChange> = drained
-            .into_iter()
-            .flat_map(|write| write.operations)
-            .flat_map(changes)
-            .collect();
-        let written = store.write_log(&changes, sync);
-        if let Err(error) = &written {
-            tracing::error!(%error, "writing the log failed; the node stops");
-        }
-        for seq in seqs {
-            let event = match &written {
-                Ok(()) => Event::Persisted { seq },
-                Err(_) => Event::PersistFailed { seq },
-            };
-            if events.send(RunEvent::Replica(event)).is_err() {
+/// What it writes to.
+#[derive(Debug)]
+pub struct LogWriter {
+    /// The log.
+    pub store: Store,
+    /// What was promised, beside it.
+    pub watermark: WatermarkFile,
+    /// Where blocks that are written back are counted.
+    pub damages: Damages,
+}
+
+impl LogWriter {
+    /// Serves the queue until its sender is gone or a write fails.
+    pub fn run(mut self, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
+        let mut synced = Instant::now();
+        while let Ok(first) = queue.recv() {
+            let mut drained = vec![first];
+            drained.extend(queue.try_iter().take(MAX_DRAIN));
+            let seqs: Vec<PersistSeq> = drained.iter().map(|write| write.seq).collect();
+            let written = self.write(drained, &mut synced);
+            if let Err(error) = &written {
+                tracing::error!(%error, "writing the log failed; the node stops");
+            }
+            for seq in seqs {
+                let event = match &written {
+                    Ok(()) => Event::Persisted { seq },
+                    Err(_) => Event::PersistFailed { seq },
+                };
+                if events.send(RunEvent::Replica(event)).is_err() {
+                    return;
+                }
+            }
+            if written.is_err() {
                 return;
             }
         }
-        if written.is_err() {
-            return;
+    }
+
+    /// Writes a drain of the queue as one batch, and then the last watermark of it.
+    fn write(&mut self, drained: Vec<Write>, synced: &mut Instant) -> Result<(), String> {
+        let sync = drained.iter().any(|write| write.sync);
+        let operations = drained.into_iter().flat_map(|write| write.operations);
+        let mut promise: Option<Promise> = None;
+        let mut log: Vec<LogChange> = Vec::new();
+        for operation in operations {
+            match operation {
+                LogOperation::Watermark(noted) => promise = Some(noted),
+                other => log.extend(changes(other)),
+            }
+        }
+        self.store.write_log(&log, sync).map_err(|error| error.to_string())?;
+        for change in &log {
+            if let LogChange::Restore(block) = change {
+                self.damages.tally().repaired.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(block = %block.id(), "a damaged block was written back");
+            }
+        }
+        if let Some(promise) = promise.filter(|_| sync) {
+            let failed = |error: std::io::Error| format!("the watermark file: {error}");
+            self.watermark.write(&promise).map_err(failed)?;
+            if synced.elapsed() >= Duration::from_millis(WATERMARK_SYNC_MS) {
+                *synced = Instant::now();
+                self.watermark.sync().map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        // For a clean stop; what it cannot bring to the disk now, a power cut may take back.
+        if let Err(error) = self.watermark.sync() {
+            tracing::warn!(%error, "the watermark file could not be synced");
         }
     }
 }

@@ -225,6 +225,8 @@ impl Replica {
                 );
             }
             Event::Executed(block) => self.executed_block(moment, &block, out),
+            Event::Space { enough } => self.feed(moment, Input::MayAppend(enough), out),
+            Event::Damaged { height, hash } => self.feed(moment, Input::Damaged { height, hash }, out),
             Event::Stop => {
                 self.stopping = true;
                 self.feed(moment, Input::Transfer { to: None }, out);

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use crate::admit;
 use crate::chain_block::ChainBlock;
 use crate::client_protocol::{Answer, Rejection, Unavailable};
 use crate::clock::{self, SystemEntropy, Ticks};
+use crate::damage::Damages;
 use crate::executor::{Execution, Fetch};
 use crate::inspect::Known;
 use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
@@ -65,6 +67,8 @@ pub struct Hands {
     pub peers: Peers,
     /// Index of executed transactions.
     pub store: Store,
+    /// What was found damaged, and repaired.
+    pub damages: Damages,
     /// What others see.
     pub status: Arc<SharedStatus>,
 }
@@ -345,6 +349,7 @@ impl Runner {
         }
         let executed = self.replica.executed();
         let waiting = u64::try_from(self.replica.waiting()).unwrap_or(u64::MAX);
+        let tally = self.hands.damages.tally();
         self.hands.status.set(|node| {
             node.role = role(status.role).to_owned();
             node.term = status.term;
@@ -353,6 +358,14 @@ impl Runner {
             node.commit = status.commit.height;
             node.executed = executed;
             node.waiting = waiting;
+            node.disk.lost = node
+                .disk
+                .lost
+                .filter(|_| status.role == Role::Waiting || status.role == Role::Recovering);
+            node.disk.damaged = tally.damaged.load(Ordering::Relaxed);
+            node.disk.repaired = tally.repaired.load(Ordering::Relaxed);
+            node.disk.scrubbed = tally.scrubbed.load(Ordering::Relaxed);
+            node.disk.passed = tally.passed();
         });
     }
 }

@@ -1,27 +1,31 @@
 //! Keeps how a node starts: configuration, genesis, store and engine are read and checked against each other, then the
 //! threads are begun, the replica's loop among them.
 //!
-//! Invariants: nothing is deleted or repaired at start; the start counter is durable before the first message; a second
-//! process on the same directory is refused.
+//! Invariants: of what is stored only a damaged end of the chain is cut at start, above what is executed; the start
+//! counter is durable before the first message; a second process on the same directory is refused.
 
+mod kept;
 mod parts;
 pub mod restore;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use quipu_crypto::id::Height;
 use quipu_crypto::key::SecretKey;
 use quipu_crypto::key_file;
 use quipu_genesis::{Genesis, ceremony};
 use quipu_ledger::membership::Node;
-use quipu_ledger::store::{Executor, LogChange, Store};
+use quipu_ledger::store::{Executor, LogChange, Store, StoreError};
 
+use self::kept::Kept;
 use self::parts::Parts;
 use crate::clock::{SystemEntropy, Ticks};
 use crate::config::{ConfigError, ConfigFile, DATA_DIR, GENESIS_FILE, KEY_FILE};
 use crate::init::{self, InitError};
 use crate::limits::ENGINE_SETTINGS;
 use crate::network::NetworkError;
+use crate::watermark::WatermarkError;
 
 /// Name of the file that a running node holds a lock on.
 const LOCK_FILE: &str = "LOCK";
@@ -83,6 +87,26 @@ pub enum StartError {
         /// The data directory.
         data: PathBuf,
     },
+    /// The store has lost its end, and there is no other voter.
+    #[error(
+        "the store in {data} ends at block {tip}; {missing} blocks or more that this node had stored and acknowledged \
+         are missing or damaged. It is the only voter, so no other node can bring them back. Put back a copy of the \
+         directory that has them. To go on without them, knowing that acknowledged transactions are lost, remove \
+         {watermark}"
+    )]
+    LostBlocks {
+        /// The data directory.
+        data: PathBuf,
+        /// The last block that is left.
+        tip: Height,
+        /// How many are missing.
+        missing: u64,
+        /// The watermark file.
+        watermark: PathBuf,
+    },
+    /// What is kept beside the store.
+    #[error(transparent)]
+    Watermark(#[from] WatermarkError),
     /// The store.
     #[error("the store in {data}: {message}")]
     Store {
@@ -164,29 +188,43 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
         data: data.clone(),
         message,
     };
-    let start = store
-        .start()
-        .map_err(|error| failed(error.to_string()))?
-        .saturating_add(1);
-    store
-        .write_log(&[LogChange::Start(start)], true)
-        .map_err(|error| failed(error.to_string()))?;
-    let executor = Executor::open(&store).map_err(|error| failed(error.to_string()))?;
+    let wrong = |error: StoreError| failed(error.to_string());
+    let before = store.start().map_err(wrong)?;
+    let mut kept = Kept::read(&prepared, before)?;
+    let start = before.saturating_add(1);
+    store.write_log(&[LogChange::Start(start)], true).map_err(wrong)?;
+    restore_genesis(&prepared, &store).map_err(wrong)?;
+    let executor = Executor::open(&store).map_err(wrong)?;
     let ticks = Ticks::start();
     let begins = restore::Start {
         node: &prepared.node,
         key: &prepared.key,
         count: start,
+        watermark: kept.watermark,
         settings: ENGINE_SETTINGS,
     };
     let restart =
         restore::read(&store, executor.executed(), &begins, ticks.now(), &mut SystemEntropy).map_err(failed)?;
-    let parts = Parts::begin(&prepared, store.clone(), executor, restart, ticks)?;
+    kept.compare(&prepared, &store, start, &restart)?;
+    if let Some(from) = restart.cut {
+        tracing::error!(%from, "the chain is damaged there, above what is executed: it is cut, and fetched again");
+        store.write_log(&[LogChange::Truncate { from }], true).map_err(wrong)?;
+    }
+    let parts = Parts::begin(&prepared, store.clone(), executor, restart, kept, ticks)?;
     let ended = parts.serve(stop).await;
     // Derived records are written without a log of their own: on disk now, they need not be derived again at the start.
     store.flush().map_err(|error| failed(error.to_string()))?;
     drop(lock);
     ended
+}
+
+/// Block 0 follows from the genesis file: where its copy is damaged no peer is needed.
+fn restore_genesis(prepared: &Prepared, store: &Store) -> Result<(), StoreError> {
+    if store.block(Height::ZERO).is_ok() {
+        return Ok(());
+    }
+    tracing::error!("the stored copy of block 0 is damaged; it is made again from the genesis");
+    store.write_log(&[LogChange::Restore(prepared.genesis.block())], true)
 }
 
 fn lock(dir: &Path) -> Result<File, StartError> {

@@ -39,6 +39,20 @@ impl SharedStatus {
         self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The node's name, where its disk has no room for more.
+    #[must_use]
+    pub fn disk_full(&self) -> Option<String> {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.disk.full.then(|| node.name.clone())
+    }
+
+    /// Whether it leads.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        node.leader == Some(node.slot)
+    }
+
     /// A block was executed.
     pub fn set_executed(&self, height: Height, time: TimeMs) {
         self.executed_time.fetch_max(time.get(), Ordering::Relaxed);

@@ -219,6 +219,7 @@ impl From<Unavailable> for Failure {
             Unavailable::NoLeader => (Exit::Unavailable, "no_leader"),
             Unavailable::Stopping => (Exit::Unavailable, "stopping"),
             Unavailable::Busy => (Exit::Unavailable, "busy"),
+            Unavailable::DiskFull { .. } => (Exit::Unavailable, "disk_full"),
             Unavailable::Store(_) => (Exit::Unavailable, "store"),
             Unavailable::Invalid(_) => (Exit::Failure, "invalid"),
         };

@@ -91,12 +91,15 @@ impl Database {
 
     /// The value of a key.
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.db.get_cf(self.family(family)?, key)?)
+        self.db
+            .get_cf(self.family(family)?, key)
+            .map_err(|error| failed(family, error))
     }
 
     /// Whether a key has a value.
     pub(super) fn contains(&self, family: Family, key: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.db.get_pinned_cf(self.family(family)?, key)?.is_some())
+        let found = self.db.get_pinned_cf(self.family(family)?, key);
+        Ok(found.map_err(|error| failed(family, error))?.is_some())
     }
 
     /// What `read` makes of the value of each key, in the order of `keys`.
@@ -109,7 +112,9 @@ impl Database {
         let handle = self.family(family)?;
         let found = self.db.batched_multi_get_cf(handle, keys, false);
         let answers = keys.iter().zip(found);
-        answers.map(|(key, value)| read(key, value?.as_deref())).collect()
+        answers
+            .map(|(key, value)| read(key, value.map_err(|error| failed(family, error))?.as_deref()))
+            .collect()
     }
 
     /// An iterator over a family as it is now.
@@ -139,6 +144,11 @@ impl Database {
             Family::ALL.into_iter().map(|family| self.family(family)).collect();
         Ok(self.db.flush_cfs_opt(&families?, &rocksdb::FlushOptions::default())?)
     }
+}
+
+/// An error of reading, with the family that it is about: what is to be done depends on it.
+pub(super) fn failed(family: Family, error: rocksdb::Error) -> StoreError {
+    StoreError::Database(format!("reading {}: {}", family.name(), error.into_string()))
 }
 
 /// A long iteration leaves the cache to others and is checked.

@@ -297,13 +297,19 @@ impl Store {
     /// Each term of the chain with its first height, in order. Terms never fall, so this looks at few headers.
     ///
     /// # Errors
-    /// Where one of those is damaged or missing.
+    /// Where the database fails.
     pub fn terms(&self) -> Result<Vec<(Term, Height)>, StoreError> {
         let tip = self.tip();
-        let term_at = |height: Height| -> Result<Term, StoreError> {
-            self.header(height)?
-                .map(|header| header.term)
-                .ok_or_else(|| missing(height))
+        // A damaged header is taken for one of the term of the next sound one above it, until it is written back.
+        let term_at = |mut height: Height| -> Result<Term, StoreError> {
+            loop {
+                match self.header(height) {
+                    Ok(Some(header)) => return Ok(header.term),
+                    Ok(None) => return Ok(tip.term),
+                    Err(StoreError::DamagedBlock { .. }) => height = height.next(),
+                    Err(error) => return Err(error),
+                }
+            }
         };
         let mut terms = vec![(term_at(Height::ZERO)?, Height::ZERO)];
         while let Some((term, first)) = terms.last().copied().filter(|(term, _)| *term < tip.term) {

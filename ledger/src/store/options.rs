@@ -75,7 +75,11 @@ fn family(family: Family, options: &StoreOptions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_cache_index_and_filter_blocks(true);
-    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // Blocks are written once, in order: there is nothing to merge. And a table that rots is then read by nobody but
+    // readers, who get the block from a peer; a merge that meets it would end every write for good.
+    let is_log = matches!(family, Family::Headers | Family::Bodies);
+    settings.set_disable_auto_compactions(is_log);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(!is_log);
     table.set_format_version(6);
     table.set_block_size(8 * KIB);
     // `db_write_buffer_size` decides when to flush; no single family does so much earlier.

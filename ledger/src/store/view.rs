@@ -6,7 +6,7 @@
 use quipu_crypto::id::{Height, TransactionId};
 use rocksdb::{DBRawIterator, ReadOptions, Snapshot};
 
-use super::database::bulk_read;
+use super::database::{bulk_read, failed};
 use super::error::{BlockDamage, RecordDamage, StoreError};
 use super::record::{self, Family, HistoryRecord, ResultsRecord, height_key, meta};
 use super::{Store, damaged, decoded};
@@ -315,7 +315,8 @@ impl ReadView<'_> {
     }
 
     fn get_raw(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.snapshot.get_cf(self.store.0.database.family(family)?, key)?)
+        let found = self.snapshot.get_cf(self.store.0.database.family(family)?, key);
+        found.map_err(|error| failed(family, error))
     }
 
     fn iterate(&self, family: Family, how: ReadOptions) -> Result<DBRawIterator<'_>, StoreError> {

@@ -88,8 +88,8 @@ impl<'a> Attempts<'a> {
     fn answered(&mut self, node: usize, answer: Answer) -> Next {
         match &answer {
             Answer::Unavailable(reason) => {
-                // *Busy* is said before the call has begun; of the others nothing is known.
-                self.taken |= *reason != Unavailable::Busy;
+                // These two are said before the call has begun; of the others nothing is known.
+                self.taken |= !matches!(reason, Unavailable::Busy | Unavailable::DiskFull { .. });
                 if matches!(reason, Unavailable::Invalid(_)) && self.transaction.is_none() {
                     return Next::Answer(answer);
                 }

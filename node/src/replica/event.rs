@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quipu_consensus::input::{FetchId, PersistSeq, SessionId};
 use quipu_consensus::message::Message;
 use quipu_consensus::output::{Class, Evidence, LogOperation};
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, TimeMs, TransactionId};
 use quipu_ledger::block::{Block, Executed};
 use quipu_ledger::result::TransactionResult;
@@ -65,6 +66,10 @@ pub enum Event {
     },
     /// A block was executed.
     Executed(ExecutedBlock),
+    /// The disk fell below its floor of free space, or has room again.
+    Space { enough: bool },
+    /// The stored block at this height cannot be read; this is the hash that the chain has there.
+    Damaged { height: Height, hash: Hash },
     /// The node shall stop: hand over if it leads.
     Stop,
 }

@@ -13,21 +13,25 @@ use quipu_ledger::membership::{Membership, Node};
 use quipu_ledger::store::{Executor, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::kept::Kept;
 use super::restore::Restart;
 use super::{Prepared, StartError};
 use crate::admit::{Admitter, Door};
-use crate::client_protocol::{CloseCode, NodeStatus};
+use crate::client_protocol::{CloseCode, DiskStatus, NodeStatus};
 use crate::client_service::ClientService;
 use crate::clock::Ticks;
+use crate::damage::Damages;
 use crate::inspect::{Inspector, Known};
 use crate::limits::{EVENT_QUEUE, PEER_QUEUE, REMEMBERED_BLOCKS};
+use crate::log_writer::LogWriter;
 use crate::network::{Directory, Network, NetworkError, NetworkSettings, PeerAddress, PeerEvent, Peers};
 use crate::replica::Replica;
 use crate::run::{Hands, RunEvent, Runner};
 use crate::status::SharedStatus;
 use crate::verified::VerifiedMemory;
+use crate::watermark::WatermarkFile;
 use crate::youngest::Youngest;
-use crate::{executor, inspect_peers, log_writer};
+use crate::{executor, inspect_peers, scrub, space};
 
 /// The running parts of a node.
 pub(super) struct Parts {
@@ -44,19 +48,21 @@ impl Parts {
         store: Store,
         executor: Executor,
         restart: Restart,
+        kept: Kept,
         ticks: Ticks,
     ) -> Result<Self, StartError> {
         let node = &prepared.node;
+        let (events, run_queue) = crossbeam_channel::bounded(EVENT_QUEUE);
         let shared = Shared {
             membership: Arc::clone(restart.beginning.tip.membership()),
             status: Arc::new(SharedStatus::new(
-                first_status(prepared, &restart),
+                first_status(prepared, &restart, &kept),
                 restart.beginning.executed_time,
             )),
             verified: Arc::new(VerifiedMemory::default()),
+            damages: Damages::new(store.clone(), events.clone()),
             store,
         };
-        let (events, run_queue) = crossbeam_channel::bounded(EVENT_QUEUE);
         let door = shared.begin_admission(&events);
         let (peer_events, peer_queue) = mpsc::channel(PEER_QUEUE);
         let (directory, watched) = watch::channel(Arc::new(directory(&shared.membership, node)));
@@ -72,7 +78,8 @@ impl Parts {
         spawn_part("inspect", &events, move || {
             inspect_peers::run(inspector, peer_queue, &appended, &inspected, &door);
         });
-        let hands = shared.begin_workers(executor, &events, to_inspector, network.peers());
+        shared.begin_watches(prepared, &events);
+        let hands = shared.begin_workers(executor, kept.file, &events, to_inspector, network.peers());
         let runner = Runner::new(Replica::new(restart.beginning), ticks, hands);
         let (ended, runner_ended) = oneshot::channel();
         spawn("replica", move || run_loop(runner, &run_queue, ended));
@@ -123,6 +130,7 @@ struct Shared {
     membership: Arc<Membership>,
     status: Arc<SharedStatus>,
     verified: Arc<VerifiedMemory>,
+    damages: Damages,
 }
 
 impl Shared {
@@ -152,6 +160,7 @@ impl Shared {
             door: door.clone(),
             events: events.clone(),
             status: Arc::clone(&self.status),
+            damages: self.damages.clone(),
         };
         let network = prepared.genesis.network_id();
         let settings = NetworkSettings {
@@ -161,11 +170,21 @@ impl Shared {
         Network::start(settings, &prepared.key, directory, peer_events, Arc::new(service))
     }
 
+    /// Begins what looks after the disk.
+    fn begin_watches(&self, prepared: &Prepared, events: &Sender<RunEvent>) {
+        let (store, status, told) = (self.store.clone(), Arc::clone(&self.status), events.clone());
+        let floor = prepared.config.min_free();
+        spawn_part("free-space", events, move || space::run(&store, floor, &told, &status));
+        let (store, damages, pace) = (self.store.clone(), self.damages.clone(), prepared.config.scrub());
+        spawn("scrubber", move || scrub::run(&store, pace, &damages));
+    }
+
     /// Begins the log writer, the executor and the fetcher. Their queues are bounded by what the engine lets be
     /// uncommitted, by `EXECUTION_QUEUE_BLOCKS` and by one question a peer.
     fn begin_workers(
         self,
         executor: Executor,
+        watermark: WatermarkFile,
         events: &Sender<RunEvent>,
         appended: Youngest<Known>,
         peers: Peers,
@@ -175,21 +194,25 @@ impl Shared {
             membership,
             status,
             verified: _,
+            damages,
         } = self;
         let (log, log_queue) = crossbeam_channel::unbounded();
         let (executions, execution_queue) = crossbeam_channel::unbounded();
         let (fetcher, fetch_queue) = crossbeam_channel::unbounded();
-        let (written, wrote) = (store.clone(), events.clone());
-        spawn_part("log-writer", events, move || {
-            log_writer::run(&written, &log_queue, &wrote);
-        });
-        let (stored, executed, shown) = (store.clone(), events.clone(), Arc::clone(&status));
+        let writer = LogWriter {
+            store: store.clone(),
+            watermark,
+            damages: damages.clone(),
+        };
+        let wrote = events.clone();
+        spawn_part("log-writer", events, move || writer.run(&log_queue, &wrote));
+        let (read, executed, shown) = (damages.clone(), events.clone(), Arc::clone(&status));
         spawn_part("executor", events, move || {
-            executor::run(executor, &stored, &membership, &execution_queue, &executed, &shown);
+            executor::run(executor, &read, &membership, &execution_queue, &executed, &shown);
         });
-        let (fetched, found) = (store.clone(), events.clone());
+        let (fetched, told, found) = (store.clone(), damages.clone(), events.clone());
         spawn_part("fetcher", events, move || {
-            executor::fetch(&fetched, &fetch_queue, &found);
+            executor::fetch(&fetched, &told, &fetch_queue, &found);
         });
         Hands {
             log,
@@ -198,6 +221,7 @@ impl Shared {
             appended,
             peers,
             store,
+            damages,
             status,
         }
     }
@@ -262,7 +286,7 @@ fn directory(membership: &Membership, node: &Node) -> Directory {
     }
 }
 
-fn first_status(prepared: &Prepared, restart: &Restart) -> NodeStatus {
+fn first_status(prepared: &Prepared, restart: &Restart, kept: &Kept) -> NodeStatus {
     let engine = restart.beginning.engine.status();
     debug_assert_ne!(engine.role, Role::Leader, "nobody starts as a leader");
     NodeStatus {
@@ -283,5 +307,10 @@ fn first_status(prepared: &Prepared, restart: &Restart) -> NodeStatus {
             .unwrap_or_default(),
         waiting: 0,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        disk: DiskStatus {
+            floor: prepared.config.min_free(),
+            lost: kept.lost,
+            ..DiskStatus::default()
+        },
     }
 }

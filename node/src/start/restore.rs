@@ -1,6 +1,7 @@
 //! Keeps how replica and engine are rebuilt from what is stored.
 //!
-//! Invariant: what is restored is what is on the disk; blocks above the base are checked again before they count.
+//! Invariants: what is restored is what is on the disk; blocks above the base are checked again before they count. A
+//! damaged block above what is executed ends the chain there ([`Restart::cut`]); one below is repaired later.
 //! Leaves where it is stored to [`Stored`]: the store in the product, an image in the simulator.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use quipu_crypto::key::SecretKey;
 use quipu_crypto::merkle::Frontier;
 use quipu_ledger::block::{Block, Executed, Header, Kind};
 use quipu_ledger::membership::Node;
-use quipu_ledger::rules::ChainTip;
+use quipu_ledger::rules::{ChainTip, Fault};
 use quipu_ledger::store::record::PromiseRecord;
 use quipu_ledger::store::{Store, StoreError};
 
@@ -50,6 +51,8 @@ pub struct Start<'a> {
     pub key: &'a SecretKey,
     /// How often it was started, this start included.
     pub count: u64,
+    /// What it noted of its promises beside the store.
+    pub watermark: Option<Promise>,
     /// Times and limits of the engine.
     pub settings: Settings,
 }
@@ -62,6 +65,8 @@ pub struct Restart {
     pub base: Arc<ChainTip>,
     /// The blocks above it.
     pub blocks: Vec<ChainBlock>,
+    /// From here on the stored chain is damaged: the caller cuts it before anything is appended.
+    pub cut: Option<Height>,
 }
 
 /// Reads everything that a replica starts from.
@@ -79,8 +84,10 @@ pub fn read<S: Stored>(
     let committed = words(stored.commit_hint())?
         .max(executed.height)
         .min(stored.tip().height);
-    let base = Arc::new(chain_tip(stored, committed)?);
-    let blocks = blocks_above(stored, &base)?;
+    // A header between the executed and the committed one may be damaged: then the chain ends below it.
+    let base = chain_tip(stored, committed).or_else(|_| chain_tip(stored, executed.height))?;
+    let base = Arc::new(base);
+    let (blocks, cut) = blocks_above(stored, &base)?;
     let tip = blocks
         .last()
         .and_then(ChainBlock::tip)
@@ -93,10 +100,10 @@ pub fn read<S: Stored>(
         terms: words(stored.terms())?,
         base: base.id(),
         blocks: blocks.clone(),
-        commit_hint: committed,
+        commit_hint: base.id().height,
         configuration: (base.membership_height(), configuration(base.membership())),
         promises: words(stored.promises())?,
-        watermark: None,
+        watermark: start.watermark,
     };
     let engine = Raft::new(start.settings, restored, RaftRules, now, entropy);
     let header = words(stored.header(executed.height))?.ok_or("the executed block is missing")?;
@@ -104,7 +111,7 @@ pub fn read<S: Stored>(
         slot: start.node.slot,
         key: start.key.clone(),
         engine: Box::new(engine),
-        last_transactions: words(last_transactions(stored, &tip))?,
+        last_transactions: last_transactions(stored, &tip),
         tip,
         executed: words(quadruples(stored, base.header().executed.height, executed))?,
         executed_time: header.time,
@@ -113,6 +120,7 @@ pub fn read<S: Stored>(
         beginning,
         base,
         blocks,
+        cut,
     })
 }
 
@@ -129,17 +137,25 @@ fn chain_tip<S: Stored>(stored: &S, height: Height) -> Result<ChainTip, String> 
     ChainTip::restore(header, hash, frontier, &in_force).map_err(|fault| fault.to_string())
 }
 
-fn blocks_above<S: Stored>(stored: &S, base: &Arc<ChainTip>) -> Result<Vec<ChainBlock>, String> {
+/// The sound blocks on `base`, and the first height that is damaged.
+fn blocks_above<S: Stored>(stored: &S, base: &Arc<ChainTip>) -> Result<(Vec<ChainBlock>, Option<Height>), String> {
     let mut blocks = Vec::new();
     let mut tip = Arc::clone(base);
     while tip.id().height < stored.tip().height {
         let height = tip.id().height.next();
-        let block = words(stored.block(height))?.ok_or("a block is missing")?;
-        let next = tip.check(&block).map_err(|fault| format!("block {height}: {fault}"))?;
+        let Ok(Some(block)) = stored.block(height) else {
+            return Ok((blocks, Some(height)));
+        };
+        let next = match tip.check(&block) {
+            Ok(next) => next,
+            // Sound by itself, and of another branch: what stands there is not what was written last.
+            Err(Fault::WrongPrevious { .. }) => return Ok((blocks, Some(height))),
+            Err(fault) => return Err(format!("block {height}: {fault}")),
+        };
         tip = Arc::new(next);
         blocks.push(ChainBlock::new(block, Arc::clone(&tip)));
     }
-    Ok(blocks)
+    Ok((blocks, None))
 }
 
 /// Own quadruples that a block above the committed ones may name.
@@ -156,16 +172,17 @@ fn quadruples<S: Stored>(stored: &S, from: Height, executed: Executed) -> Result
 }
 
 /// Greatest height of a block with transactions that no header names as executed yet; lower ones do not matter.
-fn last_transactions<S: Stored>(stored: &S, tip: &ChainTip) -> Result<Height, S::Error> {
+/// One that cannot be read may have some.
+fn last_transactions<S: Stored>(stored: &S, tip: &ChainTip) -> Height {
     let mut height = tip.id().height;
     while height > tip.header().executed.height {
-        let header = stored.header(height)?;
-        if header.is_some_and(|header| header.kind == Kind::Transactions && header.item_count > 0) {
-            return Ok(height);
+        let header = stored.header(height).ok().flatten();
+        if header.is_none_or(|header| header.kind == Kind::Transactions && header.item_count > 0) {
+            return height;
         }
         height = height.previous().unwrap_or_default();
     }
-    Ok(Height::ZERO)
+    Height::ZERO
 }
 
 impl Stored for Store {

@@ -138,6 +138,7 @@ impl Cluster {
             key: &key,
             count: start,
             settings: ENGINE_SETTINGS,
+            watermark: None,
         };
         let restart = restore::read(&store, executor.executed(), &start, Tick(self.now), &mut self.entropy).unwrap();
         let inspector = Inspector::new(

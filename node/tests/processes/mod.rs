@@ -38,12 +38,31 @@ type Program = Box<dyn Fn(usize) -> Command>;
 impl Processes {
     /// Makes and starts a network of `count` nodes.
     pub(crate) fn start(count: usize) -> Self {
-        let addresses = (0..count).map(|_| free_address()).collect();
-        Self::start_at(addresses, Box::new(|_| Command::new(PROGRAM)))
+        let mut network = Self::make(count, |_| {}, |_| {});
+        (0..count).for_each(|node| network.launch(node));
+        network
     }
 
     /// Makes and starts a network of nodes at these addresses.
     pub(crate) fn start_at(addresses: Vec<String>, command: Program) -> Self {
+        let count = addresses.len();
+        let mut network = Self::make_at(addresses, command, |_| {}, |_| {});
+        (0..count).for_each(|node| network.launch(node));
+        network
+    }
+
+    /// Makes a network of `count` nodes; `place` prepares each node's directory, `tune` its configuration.
+    pub(crate) fn make(count: usize, place: impl Fn(&Path), tune: impl Fn(&mut config::ConfigFile)) -> Self {
+        let addresses = (0..count).map(|_| free_address()).collect();
+        Self::make_at(addresses, Box::new(|_| Command::new(PROGRAM)), place, tune)
+    }
+
+    fn make_at(
+        addresses: Vec<String>,
+        command: Program,
+        place: impl Fn(&Path),
+        tune: impl Fn(&mut config::ConfigFile),
+    ) -> Self {
         let count = addresses.len();
         let root = tempfile::tempdir().unwrap();
         let client_key = SecretKey::from_seed([200; 32]);
@@ -57,7 +76,12 @@ impl Processes {
                     address,
                     passphrase: None,
                 };
-                init::init(&wish).unwrap()
+                place(&wish.dir);
+                let node = init::init(&wish).unwrap();
+                let mut config = config::ConfigFile::new(wish.listen);
+                tune(&mut config);
+                std::fs::write(wish.dir.join(config::CONFIG_FILE), config.to_toml()).unwrap();
+                node
             })
             .collect();
         let administrator = SecretKey::from_seed([201; 32]);
@@ -69,15 +93,13 @@ impl Processes {
                 .unwrap();
         }
         let genesis = ceremony::require_complete(&document).unwrap();
-        let mut network = Self {
+        Self {
             genesis,
             client_key,
             root,
             children: (0..count).map(|_| None).collect(),
             command,
-        };
-        (0..count).for_each(|node| network.launch(node));
-        network
+        }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -89,7 +111,7 @@ impl Processes {
     }
 
     fn log(&self, node: usize) -> PathBuf {
-        self.dir(node).join("node.log")
+        self.root.path().join(format!("node{}.log", node + 1))
     }
 
     /// Starts the process of a node.
@@ -150,6 +172,47 @@ impl Processes {
             .filter(|node| *node != leader)
             .for_each(|node| self.stop(node));
         self.stop(leader);
+    }
+
+    /// Waits until a node ends by itself, and answers with whether it called that a success.
+    pub(crate) fn ends(&mut self, node: usize) -> bool {
+        let mut child = self.children[node].take().unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.success();
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "node {node} does not end:\n{}",
+                self.tail(node)
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Where a node says that it stands, once that is as wanted.
+    pub(crate) async fn status_of(
+        &self,
+        client: &Client,
+        node: usize,
+        what: &str,
+        wanted: impl Fn(&NodeStatus) -> bool,
+    ) -> NodeStatus {
+        let slot = self.genesis.membership().nodes[node].slot;
+        let begin = Instant::now();
+        loop {
+            let answer = client.call_node(slot, Call::Status, Duration::from_secs(2)).await;
+            match answer {
+                Ok(Answer::Status(status)) if wanted(&status) => return *status,
+                other => assert!(
+                    begin.elapsed() < Duration::from_secs(60),
+                    "node {node} is not {what}: {other:?}\n{}",
+                    self.tail(node)
+                ),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// SIGTERM to one, and waits for its end.

@@ -191,6 +191,7 @@ impl Participant for Host {
             key: &key,
             count: image.start,
             settings: setup.settings,
+            watermark: None,
         };
         let derived = Derived::clone(&image.derived);
         let restart = restore::read(image, derived.executed(), &begins, now, entropy).unwrap();

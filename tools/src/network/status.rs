@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use quipu_crypto::id::{Height, Slot};
-use quipu_node::client_protocol::{Answer, Call, NodeStatus};
+use quipu_node::client_protocol::{Answer, Call, DiskStatus, NodeStatus};
 use serde_json::{Value, json};
 
 use super::place::{Member, Place};
@@ -153,7 +153,7 @@ impl State {
             let of = |field: fn(&NodeStatus) -> String| node.status.as_ref().map_or_else(|| "-".to_owned(), field);
             rows.add_row([
                 node.name.clone(),
-                node.role().to_owned(),
+                node.shown_role(),
                 of(|status| status.term.to_string()),
                 of(|status| status.tip.height.to_string()),
                 of(|status| status.executed.height.to_string()),
@@ -175,6 +175,13 @@ impl NodeState {
         }
     }
 
+    /// Its role, and what an operator must do something about.
+    fn shown_role(&self) -> String {
+        let full = self.status.as_ref().is_some_and(|status| status.disk.full);
+        let full = if full { " (disk full)" } else { "" };
+        format!("{}{full}", self.role())
+    }
+
     fn json(&self) -> Value {
         let of = |field: fn(&NodeStatus) -> String| self.status.as_ref().map(field);
         json!({
@@ -188,9 +195,23 @@ impl NodeState {
             "executed": of(|status| status.executed.height.to_string()),
             "tip": of(|status| status.tip.hash.to_string()),
             "state_digest": of(|status| status.executed.state_digest.to_string()),
+            "disk": self.status.as_ref().map(|status| disk(&status.disk)),
             "http": null,
             "quic": self.address,
             "data": self.here.as_ref().map(Member::data),
         })
     }
+}
+
+fn disk(disk: &DiskStatus) -> Value {
+    json!({
+        "free": disk.free.to_string(),
+        "floor": disk.floor.to_string(),
+        "full": disk.full,
+        "lost": disk.lost.map(|lost| lost.height.to_string()),
+        "damaged": disk.damaged.to_string(),
+        "repaired": disk.repaired.to_string(),
+        "scrubbed": disk.scrubbed.to_string(),
+        "scrubbed_all_at": disk.passed.map(|at| at.to_string()),
+    })
 }
