@@ -117,8 +117,12 @@ impl Replica {
                 .first()
                 .map(|block| self.judge(moment, &append, block, parent));
             if matches!(first, Some(Verdict::Wait)) {
-                self.held.put_back(append);
-                return;
+                if self.has(append.previous) {
+                    self.held.put_back(append);
+                    return;
+                }
+                // What came before it was lost on the way: it would wait for ever, and everything behind it.
+                continue;
             }
             if let Some(rest) = self.pass_prefix(moment, from, session, append, out) {
                 if self.held.from == Some((from, session)) {
