@@ -135,6 +135,8 @@ async fn a_node_that_does_not_even_acknowledge_is_left_though_answers_may_take_l
     let begun = Instant::now();
     client.call(Call::Status, LONG).await.unwrap();
     println!("answered elsewhere after {:?}", begun.elapsed());
+    // The end of the connection, which the node's own settings bring, comes after three seconds.
+    assert!(begun.elapsed() < Duration::from_millis(2_500));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
