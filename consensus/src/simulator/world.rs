@@ -86,7 +86,8 @@ impl<P: Participant> World<P> {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
         let mut nodes = BTreeMap::new();
-        for slot in members.voters.iter().chain(&members.learners).copied() {
+        let former = members.outgoing.difference(&members.voters);
+        for slot in members.voters.iter().chain(former).chain(&members.learners).copied() {
             let low = 1000_u64.saturating_sub(faults.skew);
             let rate = random.between(low, 1000_u64.saturating_add(faults.skew));
             nodes.insert(

@@ -30,14 +30,32 @@ pub fn voters(count: u32) -> Configuration {
     }
 }
 
-/// Runs the network of `seed`: one node, three, five or seven.
+/// Who votes in the network of `seed`: everybody in most; in some it is joint all along, or two only listen.
+pub fn members(seed: u64) -> Configuration {
+    let slots = |first: u32, last: u32| (first..=last).map(Slot).collect();
+    match seed % 32 {
+        21 => Configuration {
+            voters: slots(3, 5),
+            outgoing: slots(1, 3),
+            ..Configuration::default()
+        },
+        25 => Configuration {
+            voters: slots(1, 3),
+            learners: slots(4, 5),
+            ..Configuration::default()
+        },
+        _ => voters(match seed % 8 {
+            0 => 1,
+            1..=4 => 3,
+            5 | 6 => 5,
+            _ => 7,
+        }),
+    }
+}
+
+/// Runs the network of `seed`.
 pub fn simulate<R: Rules + Clone>(rules: R, seed: u64, trace: bool) -> Report {
-    let configuration = voters(match seed % 8 {
-        0 => 1,
-        1..=4 => 3,
-        5 | 6 => 5,
-        _ => 7,
-    });
+    let configuration = members(seed);
     let setup = EngineSetup {
         settings: SETTINGS,
         rules,

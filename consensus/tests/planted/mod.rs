@@ -13,6 +13,7 @@ use quipu_consensus::input::{PersistSeq, SessionId};
 use quipu_consensus::output::VoteRecord;
 use quipu_consensus::raft::Rules;
 use quipu_consensus::simulator::run::Report;
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use crate::network::simulate;
@@ -153,5 +154,10 @@ handed_on! {
     fn spent(&self, record: VoteRecord, term: Term, own: Slot) -> VoteRecord;
     fn ends_recovery(&self, later: bool, all: bool, held: bool) -> bool;
     fn asks_again_after_restart(&self) -> bool;
+    fn is_wanted(&self, found: BlockId, height: Height, hash: Hash) -> bool;
+    fn gives_way(&self, waiting_ms: u64, stall_ms: u64) -> bool;
+    fn disk_is_too_slow(&self, behind_ms: u64, window_ms: u64) -> bool;
+    fn takes_blocks(&self, may_append: bool) -> bool;
+    fn has_lost_its_end(&self, noted_is_held: bool) -> bool;
     fn takes_part(&self, waiting: bool, recovering: bool) -> bool;
 }

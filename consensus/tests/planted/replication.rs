@@ -65,4 +65,18 @@ mutants! {
     FollowsPassedTerms, 6, "I10", "r08": {
         fn is_current(&self, _sent: Term, _own: Term) -> bool { true }
     }
+    /// M-6 (CCF#3837): while joint, what a majority of all together holds is committed.
+    CommitsOnTheUnion, 21, "I6", "m06": {
+        fn quorum_height(&self, configuration: &Configuration, held: &dyn Fn(Slot) -> Height) -> Height {
+            let voters = configuration.voters.union(&configuration.outgoing).copied().collect();
+            quorum::height(&Configuration { voters, ..Configuration::default() }, held)
+        }
+    }
+    /// M-11: those who only listen are counted.
+    CountsLearners, 25, "I6", "m11": {
+        fn quorum_height(&self, configuration: &Configuration, held: &dyn Fn(Slot) -> Height) -> Height {
+            let voters = configuration.voters.union(&configuration.learners).copied().collect();
+            quorum::height(&Configuration { voters, ..configuration.clone() }, held)
+        }
+    }
 }

@@ -71,6 +71,9 @@ enum Verb {
         /// How many seeds to try.
         #[arg(long, value_name = "N", default_value_t = 2000)]
         seeds: u64,
+        /// Write the seeds that are found into the tables.
+        #[arg(long)]
+        record: bool,
     },
 }
 
@@ -91,7 +94,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test => suite::run(&root),
         Verb::Demo { programs } => demo::run(&root, programs.as_deref()),
         Verb::Readme { programs } => tour::run(&root, programs.as_deref()),
-        Verb::Mutants { name, seeds } => mutants::run(&root, name, *seeds),
+        Verb::Mutants { name, seeds, record } => mutants::run(&root, name, *seeds, *record),
         Verb::Tidy => {
             let findings = tidy::check(&root)?;
             for finding in &findings {

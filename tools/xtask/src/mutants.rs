@@ -7,8 +7,8 @@ use anyhow::ensure;
 
 use crate::command;
 
-/// Searches the mutants whose name holds `name` among the first `seeds` seeds.
-pub(crate) fn run(root: &Path, name: &str, seeds: u64) -> anyhow::Result<()> {
+/// Searches the mutants whose name holds `name` among the first `seeds` seeds; `record` writes down what is found.
+pub(crate) fn run(root: &Path, name: &str, seeds: u64, record: bool) -> anyhow::Result<()> {
     let mut cargo = command::cargo(root, &[]);
     cargo.args([
         "run",
@@ -20,6 +20,7 @@ pub(crate) fn run(root: &Path, name: &str, seeds: u64) -> anyhow::Result<()> {
         "--",
     ]);
     cargo.args(["--seeds", &seeds.to_string(), "--name", name]);
+    cargo.args(record.then_some("--record"));
     println!("$ {}", command::shown(&cargo));
     ensure!(
         command::succeeds(&mut cargo)?,

@@ -85,6 +85,12 @@ struct Seen {
 }
 
 impl Oracle {
+    /// Whether a majority of all nodes is a quorum: not while joint, nor where some only listen.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.members.outgoing.is_empty() && self.members.learners.is_empty()
+    }
+
     /// An oracle of a network of `members` that has done nothing yet.
     #[must_use]
     pub fn new(members: Configuration) -> Self {
