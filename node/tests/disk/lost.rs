@@ -17,9 +17,10 @@ use quipu_node::{config, watermark};
 use crate::processes::{Processes, put};
 use crate::{copy_directory, runtime, write};
 
+/// Starts a node that is to refuse; one that does not is ended, so that the test fails and does not wait.
 fn run(dir: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quipu-node"))
-        .args(["run", "--dir"])
+    Command::new("timeout")
+        .args(["30", env!("CARGO_BIN_EXE_quipu-node"), "run", "--dir"])
         .arg(dir)
         .output()
         .unwrap()
