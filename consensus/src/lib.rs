@@ -61,7 +61,8 @@
 //!   thing each;
 //!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
-//! * [`simulator`]: a network in one thread; [`simulator::checkers`] hold the invariants against it after every step.
+//! * [`simulator`]: a network in one thread under every fault; [`simulator::checkers`] hold the invariants against it
+//!   after every step. `cargo xtask simulate` runs as many seeds as one likes, and shows the trace of one.
 //! * `tests/scenarios/*.txt`: what must hold in each known bug of others, as transcripts; `tests/planted`: bugs that
 //!   the simulator must find by a seed and that a scenario must show (`cargo xtask mutants` searches both anew);
 //!   `tests/simulation.rs`: seeds that must find none.
@@ -80,9 +81,10 @@
 //!   - Move the others on by two leaps (2^32 terms each) while a node is away: that node hears them again when more
 //!     than half of the other voters answer it; in a network of three that takes the liar's answer too.
 //!   - Hold a node that starts in recovery, by a false memory of it. An impossible memory is void. A false block at a
-//!     height that the chain has holds the node until it has that height committed; one beyond, until a block of a
-//!     later term is committed, so a transfer of leadership frees it, where there is a quorum without it. The memory
-//!     of an honest peer must hold it just as fast, or an old copy of a disk could vote (D-10).
+//!     height that the chain has holds the node until it has that height committed; one beyond, or in a network of
+//!     three a false tip of the liar's own, until a block of a later term than that is committed, so a transfer of
+//!     leadership frees it, where there is a quorum without it. The memory of an honest peer must hold it just as
+//!     fast, or an old copy of a disk could vote (D-10).
 #![forbid(unsafe_code)]
 #![warn(clippy::as_conversions)]
 

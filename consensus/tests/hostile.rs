@@ -39,6 +39,7 @@ fn no_message_makes_an_engine_panic_halt_or_cut_what_is_committed() {
             settings,
             rules: RaftRules,
             configuration: voters(3),
+            large_one_of: 0,
         };
         let mut disk = Host::blank(&setup, Slot(1));
         let mut random = Random::new(seed);
@@ -111,6 +112,7 @@ impl Network {
             settings: SETTINGS,
             rules: RaftRules,
             configuration: voters(count),
+            large_one_of: 0,
         };
         let mut network = Self {
             setup,
@@ -164,6 +166,7 @@ impl Network {
                     | Effect::ReadReady(..)
                     | Effect::Wake(_)
                     | Effect::Restart(_)
+                    | Effect::See(_)
                     | Effect::Broken(_) => {}
                 }
             }
@@ -207,13 +210,18 @@ fn when_a_member_stops_lying_the_others_elect_and_commit() {
             random: Random::new(seed + 1000),
             known: vec![SimulatedBlock::genesis()],
         };
+        if count == 3 {
+            network.drain();
+            network.pass(500);
+        }
         for step in 0..400 {
             network.lie(&mut liar);
             network.drain();
             if step % 3 == 0 {
                 network.pass(10);
             }
-            // A node that the liar can hold in recovery counts as a second fault: five bear it, three do not.
+            // A node that the liar can hold in recovery counts as a second fault: five bear it, three do not, not even
+            // at their first start.
             if count > 3 && step == 200 {
                 network.start(Slot(1));
             }

@@ -5,9 +5,9 @@
 //! votes in a term that it may have voted in. Hellos are answered in every state.
 //! Leaves the syncing of the start counter, before the first hello, to the host.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use quipu_crypto::id::{Slot, Term};
+use quipu_crypto::id::{BlockId, Slot, Term};
 
 use super::rules::Rules;
 use super::state::{Raft, Redraw, Stage};
@@ -16,12 +16,15 @@ use crate::input::{Entropy, SessionId, Tick};
 use crate::message::{Accepted, Hello, Message, Promise, Welcome};
 use crate::output::{Class, Output, RoleChange};
 
+/// Who has answered a hello, and where each stood then: its term and its tip.
+type Heard = BTreeMap<Slot, (Term, BlockId)>;
+
 /// A node that waits for its welcomes.
 #[derive(Clone, Debug)]
 pub(crate) struct Greeting {
     since: Tick,
     due: Tick,
-    heard: BTreeSet<Slot>,
+    heard: Heard,
     /// What peers remember that the own disk does not.
     forgotten: BTreeMap<Slot, Promise>,
 }
@@ -29,7 +32,7 @@ pub(crate) struct Greeting {
 /// A node that forgot a promise.
 #[derive(Clone, Debug)]
 pub(crate) struct Recovery {
-    heard: BTreeSet<Slot>,
+    heard: Heard,
     forgotten: BTreeMap<Slot, Promise>,
     due: Tick,
 }
@@ -69,7 +72,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let lost = self.rules.has_lost_its_end(held).then_some((self.slot, noted));
         if let Some((_, noted)) = lost.filter(|_| alone) {
             // Nobody else has it: it cannot come back, and going on without it would be a lie.
-            self.recover(BTreeSet::new(), BTreeMap::from([(self.slot, noted)]));
+            self.recover(Heard::new(), BTreeMap::from([(self.slot, noted)]));
             return;
         }
         if alone || self.rules.takes_part(true, false) {
@@ -82,7 +85,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         self.stage = Stage::Waiting(Greeting {
             since: self.now,
             due: self.now.plus(self.settings.heartbeat_ms),
-            heard: BTreeSet::new(),
+            heard: Heard::new(),
             forgotten: lost.into_iter().collect(),
         });
     }
@@ -150,25 +153,26 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// What a peer remembers of this node.
     pub(super) fn welcome(&mut self, from: Slot, welcome: &Welcome) {
-        // A block is acknowledged in its own term or a later one, so a memory that says otherwise is none.
+        // A block is held and acknowledged in its own term or a later one: an answer that says otherwise is none.
         if !self.rules.answers_start(welcome.start, self.start)
             || welcome.remembered.accepted.term > welcome.remembered.vote
+            || welcome.tip.term > welcome.term
         {
             return;
         }
+        let stands = (welcome.term, welcome.tip);
         let forgotten = self
             .has_forgotten(from, &welcome.remembered)
             .then_some((from, welcome.remembered));
         if let Stage::Waiting(greeting) = &mut self.stage {
-            greeting.heard.insert(from);
+            greeting.heard.insert(from, stands);
             greeting.forgotten.extend(forgotten);
             self.try_leave_waiting();
         } else if let Some(recovery) = &mut self.recovery {
-            recovery.heard.insert(from);
+            recovery.heard.insert(from, stands);
             recovery.forgotten.extend(forgotten);
-            if let Some((_, promise)) = forgotten {
-                self.spend(promise.vote);
-            }
+            let remembered = forgotten.map_or(Term::ZERO, |(_, promise)| promise.vote);
+            self.spend(remembered.max(welcome.term));
             self.try_leave_recovery();
         }
     }
@@ -187,8 +191,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let voted = promised.vote > self.vote.term;
         // `vote` is at least the term in which the block was accepted: a chain that holds a block of a later term has
         // moved on since, and lawfully lost that one.
-        let accepted = !self.log.contains(promised.accepted)
-            && promised.accepted.height.get() > 0
+        // What is committed up to its height is as good as the block, see `try_leave_recovery`.
+        let accepted = promised.accepted.height > self.commit.height
+            && !self.log.contains(promised.accepted)
             && self.log.tip().term <= promised.vote;
         (voted, accepted)
     }
@@ -208,7 +213,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             _ => return self.try_leave_waiting(),
         };
         for peer in self.membership.other_voters(self.slot) {
-            if !heard.contains(&peer) {
+            if !heard.contains_key(&peer) {
                 self.greet(peer);
             }
         }
@@ -225,10 +230,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
             .membership
             .other_voters(own)
             .iter()
-            .all(|peer| heard.contains(peer));
+            .all(|peer| heard.contains_key(peer));
         let waited = self.now.since(greeting.since) >= self.settings.hello_wait_ms;
         let majority = self.rules.quorum(self.membership.configuration(), &|slot| {
-            slot == own || heard.contains(&slot)
+            slot == own || heard.contains_key(&slot)
         });
         if !self.rules.ends_wait(all, waited, majority) {
             return;
@@ -248,9 +253,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
     }
 
     /// Begins to recover what was forgotten; the votes of those terms may be given.
-    fn recover(&mut self, heard: BTreeSet<Slot>, forgotten: BTreeMap<Slot, Promise>) {
+    fn recover(&mut self, heard: Heard, forgotten: BTreeMap<Slot, Promise>) {
         let votes = forgotten.values().map(|promise| promise.vote);
-        let spent = votes.max().unwrap_or(Term::ZERO);
+        let terms = heard.values().map(|(term, _)| *term);
+        let spent = votes.chain(terms).max().unwrap_or(Term::ZERO);
         let due = self.now.plus(self.settings.election_max_ms);
         self.recovery = Some(Recovery { heard, forgotten, due });
         self.spend(spent);
@@ -267,23 +273,43 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
     }
 
-    /// Leaves recovery with a block committed in a later term than every forgotten one, or, once every other voter has
-    /// answered, with the forgotten blocks themselves. What is committed up to the height of one is as good: a block
-    /// that is not among it was never final and never will be, and all that was acknowledged below it is there.
+    /// Leaves recovery once the own chain must have every block that this node may ever have helped to commit.
+    ///
+    /// What peers remember of it is the least of what it promised: a memory that was not synced yet is gone with a
+    /// crash of the one who kept it. Whoever else held such a block has it on its disk, though, and every vote that
+    /// counted has moved its voter's term. So it is over
+    /// * with a block committed in a later term than all that is remembered, and than the terms of a quorum, itself not
+    ///   counted, when they answered: its leader won after this start, over all that was final;
+    /// * or, once every other voter has answered, with the forgotten blocks, and where those with a better chain would
+    ///   with this node be no quorum. What is committed up to the height of a block is as good as the block: if it is
+    ///   not among it, it was never final.
+    ///
+    /// What only the own watermark tells is exact.
     pub(super) fn try_leave_recovery(&mut self) {
         let Some(recovery) = &self.recovery else { return };
+        let (own, heard) = (self.slot, &recovery.heard);
         let forgotten = || recovery.forgotten.values().map(|promise| promise.accepted);
-        let later = forgotten().all(|id| self.commit.term > id.term);
-        let durable = self.writes.durable().height;
+        let exact = recovery.forgotten.keys().all(|slot| *slot == own);
+        let members = self.membership.configuration();
+        let since = self.rules.quorum(members, &|slot| {
+            slot != own && heard.get(&slot).is_some_and(|(term, _)| self.commit.term > *term)
+        });
+        let later = forgotten().all(|id| self.commit.term > id.term) && (exact || since);
+        let durable = self.writes.durable();
         let held = forgotten().all(|id| {
             let settled = id.height <= self.commit.height || self.log.contains(id);
-            id.height <= durable && settled
+            id.height <= durable.height && settled
         });
-        let all = self
-            .membership
-            .other_voters(self.slot)
-            .iter()
-            .all(|peer| recovery.heard.contains(peer));
+        let better = |tip: &BlockId| {
+            let settled = tip.height <= self.commit.height.min(durable.height);
+            !settled && (tip.term, tip.height) > (durable.term, durable.height)
+        };
+        let behind = self.rules.quorum(members, &|slot| {
+            slot == own || heard.get(&slot).is_some_and(|(_, tip)| better(tip))
+        });
+        let mut others = self.membership.other_voters(own).into_iter();
+        let all = others.all(|peer| heard.contains_key(&peer));
+        let held = held && (exact || !behind);
         if self.rules.ends_recovery(later, all, held) {
             self.recovery = None;
             self.redraw = Redraw::Fully;

@@ -47,7 +47,7 @@ fn terms<B: Block>(message: &Message<B>) -> (Term, Term) {
         Message::PreVote(request) | Message::RequestVote(request) => request.term,
         Message::PreVoteAnswer(answer) | Message::VoteAnswer(answer) => answer.term,
         Message::Hello(hello) => return (hello.term, Term::ZERO),
-        Message::Welcome(welcome) => return (welcome.term, welcome.remembered.vote),
+        Message::Welcome(welcome) => return (welcome.term, welcome.remembered.vote.max(welcome.term)),
         Message::TimeoutNow(order) => order.term,
         Message::Want(_) | Message::Found(_) => Term::ZERO,
     };
