@@ -42,7 +42,15 @@ impl<B: Block, R: Rules> Raft<B, R> {
             }
             Fit::Joins { first_difference } => {
                 let last = match first_difference {
-                    Some(from) if !self.rules.takes_blocks(self.may_append) => self.before(from, append),
+                    Some(first) if !self.rules.takes_blocks(self.may_append) => {
+                        let last = self.before(first, append);
+                        if last == append.previous {
+                            // To say so as a success would be answered with the same blocks, without an end.
+                            self.take_commit(append, last);
+                            return self.reject(from, append);
+                        }
+                        last
+                    }
                     _ => {
                         self.take_blocks(append, first_difference);
                         last
