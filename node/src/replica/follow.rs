@@ -142,6 +142,11 @@ impl Replica {
         append: Append<ChainBlock>,
         out: &mut Vec<Action>,
     ) -> Option<Append<ChainBlock>> {
+        if append.term < self.engine.status().term {
+            // Who led once may lawfully name what is long past here, and the engine takes no blocks from it.
+            self.receive(moment, from, session, append, out);
+            return None;
+        }
         let mut parent = self.executed_of(&append.previous);
         let mut passed = 0_usize;
         let mut stopped_by = Verdict::Pass;
