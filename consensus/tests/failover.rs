@@ -73,6 +73,7 @@ impl Network {
             settings,
             rules: RaftRules,
             configuration: voters(count),
+            large_one_of: 0,
         };
         let mut network = Self {
             now: 0,
@@ -188,7 +189,12 @@ impl Network {
                 self.resumed |= self.fresh.is_some_and(|fresh| request >= fresh);
             }
             Effect::Halt(reason, _) => unreachable!("{slot} halts: {reason}"),
-            Effect::Commit(_) | Effect::ReadReady(..) | Effect::Wake(_) | Effect::Restart(_) | Effect::Broken(_) => {}
+            Effect::Commit(_)
+            | Effect::ReadReady(..)
+            | Effect::Wake(_)
+            | Effect::Restart(_)
+            | Effect::See(_)
+            | Effect::Broken(_) => {}
         }
     }
 

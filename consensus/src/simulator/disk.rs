@@ -1,11 +1,12 @@
 //! Keeps a simulated disk: writes become durable later, in order, and a crash loses what was not synced.
 //!
-//! Invariants: a write is applied whole or not at all; what a sync has reported survives everything; of what was not
-//! synced a prefix survives a crash, drawn by chance.
+//! Invariants: a write is applied whole or not at all; what a sync has reported survives a crash; of what was not
+//! synced a prefix survives it, drawn by chance. Only [`Disk::strike`] and [`Disk::replace`] break a sync's word.
 //! Leaves when a write completes to the world.
 
 use std::collections::VecDeque;
 
+use super::faults::Fault;
 use super::participant::Participant;
 use super::random::Random;
 use crate::input::{Entropy, PersistSeq};
@@ -72,13 +73,26 @@ impl<P: Participant> Disk<P> {
         self.queue.front().map(|(seq, _, _)| *seq)
     }
 
-    /// The power fails: a prefix of what was on its way has reached the disk.
-    pub fn crash(&mut self, random: &mut Random) {
+    /// How many writes wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing is on its way: what is durable is all there is.
+    #[must_use]
+    pub fn is_still(&self) -> bool {
+        self.cached.is_empty() && self.queue.is_empty()
+    }
+
+    /// The power fails: nothing of what was on its way has reached the disk in `all_lost` of a thousand cases, a prefix
+    /// of it otherwise. Answers what was lost.
+    pub fn crash(&mut self, all_lost: u64, random: &mut Random) -> Option<Fault> {
         let mut on_the_way: Vec<P::Write> = std::mem::take(&mut self.cached);
         on_the_way.extend(self.queue.drain(..).map(|(_, write, _)| write));
         self.draining = 0;
         let count = u64::try_from(on_the_way.len()).unwrap_or(0);
-        let survive = if random.chance(500) {
+        let survive = if random.chance(all_lost) {
             0
         } else {
             random.below(count.saturating_add(1))
@@ -86,6 +100,28 @@ impl<P: Participant> Disk<P> {
         for write in on_the_way.iter().take(usize::try_from(survive).unwrap_or(0)) {
             P::apply(&mut self.durable, write);
         }
-        self.view = self.durable.clone();
+        if count > 0 {
+            self.view = self.durable.clone();
+        }
+        match survive {
+            _ if survive == count => None,
+            0 => Some(Fault::LostWrites),
+            _ => Some(Fault::TornWrites),
+        }
+    }
+
+    /// The disk does what no write asked for, where nothing is on its way; answers whether there was something to
+    /// strike.
+    pub fn strike(&mut self, strike: impl FnOnce(&mut P::Image) -> bool) -> bool {
+        let struck = self.is_still() && strike(&mut self.durable);
+        if struck {
+            self.view = self.durable.clone();
+        }
+        struck
+    }
+
+    /// Another disk is in its place.
+    pub fn replace(&mut self, image: P::Image) {
+        *self = Self::new(image);
     }
 }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use quipu_crypto::hash::Hash;
+use quipu_crypto::hash::{Context, Hash};
 use quipu_crypto::id::{BlockId, Height, Incarnation, Slot};
 
 use super::block::SimulatedBlock;
+use super::coverage::Sight;
 use super::participant::{Claim, Damage, Effect, Event, Link, Participant};
 use crate::block::Configuration;
 use crate::engine::{Engine, Restored, Settings, Status};
@@ -25,8 +26,13 @@ pub struct EngineHost<R> {
     waiting: Vec<u64>,
     /// Requests that this node proposed, by the block they are in.
     proposed: BTreeMap<Height, (BlockId, u64)>,
+    /// Blocks larger than this do not fit into a window.
+    window_bytes: u64,
+    large_one_of: u64,
     committed: Height,
     executed: Height,
+    /// What executing the last of them came to.
+    state: Hash,
     loads: Vec<Load>,
     /// The next height that the scrubber looks at.
     scrub: Height,
@@ -51,6 +57,8 @@ pub struct EngineSetup<R> {
     pub rules: R,
     /// In force from block 0 on.
     pub configuration: Configuration,
+    /// One block of so many may be larger than a window; zero for none.
+    pub large_one_of: u64,
 }
 
 /// The disk of an engine's host.
@@ -201,6 +209,9 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             proposed: BTreeMap::new(),
             committed: disk.hint,
             executed: disk.hint,
+            state: Hash::ZERO,
+            window_bytes: setup.settings.window_bytes,
+            large_one_of: setup.large_one_of,
             loads: Vec::new(),
             scrub: Height::ZERO,
             halted: false,
@@ -258,6 +269,23 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         &disk.links
     }
 
+    fn starts(disk: &EngineDisk) -> u64 {
+        disk.start
+    }
+
+    fn remembered_start(disk: &EngineDisk, peer: Slot) -> u64 {
+        disk.promises.get(&peer).map_or(0, |promise| promise.start)
+    }
+
+    fn digest(&self) -> Option<(Height, Hash)> {
+        (self.state != Hash::ZERO).then_some((self.executed, self.state))
+    }
+
+    fn backlog(&self) -> u64 {
+        let count = self.proposed.len().saturating_add(self.waiting.len());
+        u64::try_from(count.saturating_add(self.loads.len())).unwrap_or(u64::MAX)
+    }
+
     fn vote(disk: &EngineDisk) -> VoteRecord {
         disk.vote
     }
@@ -275,15 +303,20 @@ impl<R: Rules + Clone> EngineHost<R> {
     }
 
     fn step(&mut self, now: Tick, entropy: &mut dyn Entropy, input: Input<SimulatedBlock>, effects: &mut Effects) {
+        if matches!(input, Input::Damaged { .. }) {
+            effects.push(Effect::See(Sight::DamageFound));
+        }
         let mut outputs = Vec::new();
         self.engine.step(now, entropy, input, &mut outputs);
         for output in outputs {
             match output {
-                Output::Persist { seq, operations, sync } => effects.push(Effect::Write {
-                    seq,
-                    write: operations,
-                    sync,
-                }),
+                Output::Persist { seq, operations, sync } => {
+                    if operations.iter().any(|done| matches!(done, LogOperation::Restore(_))) {
+                        effects.push(Effect::See(Sight::Repaired));
+                    }
+                    let write = operations;
+                    effects.push(Effect::Write { seq, write, sync });
+                }
                 Output::Send {
                     to,
                     session,
@@ -304,15 +337,20 @@ impl<R: Rules + Clone> EngineHost<R> {
                     first,
                     last,
                     max_bytes,
-                } => self.loads.push(Load {
-                    fetch,
-                    first,
-                    last,
-                    max_bytes,
-                }),
+                } => {
+                    effects.push(Effect::See(Sight::Fetched));
+                    self.loads.push(Load {
+                        fetch,
+                        first,
+                        last,
+                        max_bytes,
+                    });
+                }
                 Output::ReadReady { ticket, height } => effects.push(Effect::ReadReady(ticket.0, height)),
                 Output::Truncated { from } => self.proposed.retain(|height, _| *height < from),
-                Output::ReadLost { .. } | Output::Role(_) | Output::Evidence(_) => {}
+                Output::ReadLost { .. } => effects.push(Effect::See(Sight::ReadLost)),
+                Output::Evidence(_) => effects.push(Effect::See(Sight::Evidence)),
+                Output::Role(_) => {}
                 Output::Halt(halt) => {
                     self.halted = true;
                     effects.push(Effect::Halt(halt.to_string(), halt == Halt::WriteFailed));
@@ -337,13 +375,23 @@ impl<R: Rules + Clone> EngineHost<R> {
         let before = self.executed;
         while self.executed < upto {
             let next = self.executed.next();
-            if self.engine.block(next).is_none() && disk.read(next).is_none() {
+            let Some(block) = self.engine.block(next).or_else(|| disk.read(next)) else {
                 if let Some(damaged) = damaged(disk, next) {
                     self.step(now, entropy, damaged, effects);
                 }
                 break;
+            };
+            if block.size > self.window_bytes {
+                effects.push(Effect::See(Sight::LargeBlock));
+            }
+            if next == upto {
+                let content = [block.previous.as_bytes().as_slice(), &block.payload.to_le_bytes()];
+                self.state = Hash::of(Context::Header, &content);
             }
             self.executed = next;
+        }
+        if self.executed < upto {
+            self.state = Hash::ZERO;
         }
         if self.executed > before {
             let report = Report {
@@ -373,7 +421,10 @@ impl<R: Rules + Clone> EngineHost<R> {
                 SimulatedBlock::opening(place.parent, place.term)
             } else {
                 let Some(request) = self.waiting.pop() else { return };
-                let size = 1_u64.saturating_add(entropy.below(400));
+                // Most fit into a message; some fit into no window.
+                let large = self.large_one_of > 0 && entropy.below(self.large_one_of) == 0;
+                let most = if large { 5000 } else { 400 };
+                let size = 1_u64.saturating_add(entropy.below(most));
                 let block = SimulatedBlock::child(place.parent, place.term, size, request);
                 self.proposed.insert(block.id.height, (block.id, request));
                 block

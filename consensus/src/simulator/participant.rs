@@ -10,6 +10,7 @@ use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
 use super::checkers::Violation;
+use super::coverage::Sight;
 use crate::block::Configuration;
 use crate::engine::Status;
 use crate::input::{Entropy, PersistSeq, SessionId, Tick};
@@ -60,6 +61,26 @@ pub trait Participant: Sized {
 
     /// What a message promises; the checkers hold it against the sender's disk (I20).
     fn claim(message: &Self::Message) -> Claim;
+
+    /// How often a process was started on that disk.
+    fn starts(_image: &Self::Image) -> u64 {
+        0
+    }
+
+    /// The latest start of `peer` that this disk remembers; zero for none. Nodes that remember nothing are never wiped.
+    fn remembered_start(_image: &Self::Image, _peer: Slot) -> u64 {
+        0
+    }
+
+    /// Up to where it has executed, and a digest of what came of that; `None` where it cannot say now (I19).
+    fn digest(&self) -> Option<(Height, Hash)> {
+        None
+    }
+
+    /// How many things wait in its memory, whatever they are (L4).
+    fn backlog(&self) -> u64 {
+        0
+    }
 
     /// It is this late now by the true clock; `healed` once nothing goes wrong any more. For what belongs to a network
     /// and to none of its processes, such as clients; the rest has only the clock that [`Self::handle`] shows it.
@@ -147,10 +168,10 @@ pub enum Event<M> {
     Read(u64),
     /// The operator wants another leader.
     Transfer,
-    /// The time that [`Effect::Wake`] asked for has come.
-    Wake,
     /// The disk has no room any more (`true`), or has room again.
     DiskFull(bool),
+    /// The time that [`Effect::Wake`] asked for has come.
+    Wake,
 }
 
 /// What a participant wants done.
@@ -186,6 +207,8 @@ pub enum Effect<M, W> {
     Wake(u64),
     /// The process ends because it was told to, and is started again after so many ms.
     Restart(u64),
+    /// The process met a situation that is worth counting.
+    See(Sight),
     /// The process found broken what the oracle cannot see.
     Broken(Violation),
     /// The process stops; `true` where a failed disk made it.

@@ -2,25 +2,30 @@
 //!
 //! Invariants: two things at one time happen in the order in which they were planned; a thing planned for a process
 //! that has died since does not happen to the one after it.
-//! Leaves what goes wrong, and when, to `run`.
+//! Leaves what an event does to `delivery`, what goes wrong to `strike`, and when to `run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quipu_crypto::id::Slot;
+use quipu_crypto::id::{Slot, Term};
 
 use super::checkers::{Oracle, Verdict, View, Violation};
+use super::clock::Clock;
+use super::coverage::Coverage;
 use super::disk::Disk;
-use super::faults::Faults;
+use super::faults::{Fault, Faults};
 use super::network::Network;
-use super::participant::{Effect, Event, Participant};
+use super::participant::{Event, Participant};
 use super::random::Random;
-use super::run::Trace;
+use super::trace::{Kind, Trace};
 use crate::block::Configuration;
-use crate::engine::Status;
-use crate::input::{Entropy, PersistSeq, SessionId, Tick};
+use crate::engine::{Role, Status};
+use crate::input::{Entropy, PersistSeq, SessionId};
 
 /// Between two ticks of a process.
 const TICK_MS: u64 = 10;
+
+/// No exchange of sound processes is longer than this without any time passing (L4).
+const MOST_AT_ONCE: u64 = 20_000;
 
 /// The simulated network.
 pub struct World<P: Participant> {
@@ -32,14 +37,33 @@ pub struct World<P: Participant> {
     pub(super) network: Network,
     pub(super) oracle: Oracle,
     pub(super) trace: Trace,
-    pub(super) acknowledged: u64,
-    pub(super) reads: u64,
+    pub(super) coverage: Coverage,
+    pub(super) tally: Tally,
     pub(super) failed: Option<Violation>,
     /// Nothing goes wrong any more.
     pub(super) healed: bool,
-    queue: BTreeMap<(u64, u64), Happening<P::Message>>,
+    /// Messages that were sent, be it long ago: what a replay takes from.
+    pub(super) archive: Vec<Sent<P::Message>>,
+    /// The term and leader that the operator wants to end, until then.
+    pub(super) wish: Option<(Term, Slot, u64)>,
+    /// How many things have happened in the present millisecond.
+    at_once: u64,
+    /// Boxed, for a tree moves its entries about, and a message may be large.
+    queue: BTreeMap<(u64, u64), Box<Happening<P::Message>>>,
     planned: u64,
 }
+
+/// What is counted in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) acknowledged: u64,
+    pub(super) reads: u64,
+    /// The most that waited in one process or its disk at any time.
+    pub(super) backlog: u64,
+}
+
+/// A message on a link: from, to, over which session, what.
+pub(super) type Sent<M> = (Slot, Slot, SessionId, M);
 
 /// One node: its disk stays, its processes come and go.
 pub(super) struct Node<P: Participant> {
@@ -51,12 +75,49 @@ pub(super) struct Node<P: Participant> {
     /// Which process of this node it is.
     pub(super) life: u64,
     pub(super) paused_until: u64,
-    /// Its clock's speed, of a thousand.
-    pub(super) rate: u64,
-    entropy: Random,
+    pub(super) clock: Clock,
+    /// In which step of a write the process dies next.
+    pub(super) ambush: Option<Fault>,
+    /// Nothing leaves any more: the process dies within this step.
+    pub(super) mute: bool,
+    pub(super) full_until: u64,
+    pub(super) slow_until: u64,
+    /// The directory as it was while the node was down, some time ago.
+    pub(super) copy: Option<P::Image>,
+    /// Whether its disk has ever broken the word of a sync.
+    pub(super) hit: bool,
+    pub(super) entropy: Random,
     /// Messages that wait for a write.
-    held: Vec<(PersistSeq, Slot, SessionId, P::Message)>,
-    done: PersistSeq,
+    pub(super) held: Vec<(PersistSeq, Slot, SessionId, P::Message)>,
+    pub(super) done: PersistSeq,
+}
+
+impl<P: Participant> Node<P> {
+    fn new(image: P::Image, entropy: Random) -> Self {
+        Self {
+            process: None,
+            status: None,
+            disk: Disk::new(image),
+            dead: false,
+            life: 0,
+            paused_until: 0,
+            clock: Clock::default(),
+            ambush: None,
+            mute: false,
+            full_until: 0,
+            slow_until: 0,
+            copy: None,
+            hit: false,
+            entropy,
+            held: Vec::new(),
+            done: PersistSeq(0),
+        }
+    }
+
+    /// `None` while it is down.
+    pub(super) fn role(&self) -> Option<Role> {
+        self.status.as_ref().map(|status| status.role)
+    }
 }
 
 /// Something that will happen.
@@ -76,35 +137,47 @@ pub(super) enum Happening<M> {
     Connect(Slot, Slot),
     /// A process starts.
     Start(Slot),
+    /// One direction of a link is cut, or mended.
+    Link { from: Slot, to: Slot, cut: bool },
     /// Something for `run` to do.
-    Chore(u8),
+    Chore(Chore),
+}
+
+/// What a run plans for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// A client writes or reads.
+    Client,
+    /// A fault strikes.
+    Strike(Fault),
+    /// The write that a disk is at fails.
+    FailWrite(Slot),
+    /// All links are mended.
+    Mend,
 }
 
 impl<P: Participant> World<P> {
     /// A network of nodes that never ran.
     pub fn new(setup: P::Setup, members: Configuration, seed: u64, trace: Trace) -> Self {
         let mut random = Random::new(seed);
-        let faults = Faults::draw(&mut random);
+        let oracle = Oracle::new(members.clone());
+        // While joint, or where some only listen, a minority of all nodes may be a majority of those who count.
+        let may_forget = if oracle.is_plain() {
+            members.voters.clone()
+        } else {
+            BTreeSet::new()
+        };
+        let faults = Faults::draw(&mut random, &may_forget);
         let mut nodes = BTreeMap::new();
-        let former = members.outgoing.difference(&members.voters);
-        for slot in members.voters.iter().chain(former).chain(&members.learners).copied() {
-            let low = 1000_u64.saturating_sub(faults.skew);
-            let rate = random.between(low, 1000_u64.saturating_add(faults.skew));
-            nodes.insert(
-                slot,
-                Node {
-                    process: None,
-                    status: None,
-                    disk: Disk::new(P::blank(&setup, slot)),
-                    dead: false,
-                    life: 0,
-                    paused_until: 0,
-                    rate,
-                    entropy: random.split(),
-                    held: Vec::new(),
-                    done: PersistSeq(0),
-                },
-            );
+        let Configuration {
+            voters,
+            learners,
+            outgoing,
+            ..
+        } = members;
+        let former = outgoing.difference(&voters);
+        for slot in voters.iter().chain(former).chain(&learners).copied() {
+            nodes.insert(slot, Node::new(P::blank(&setup, slot), random.split()));
         }
         Self {
             setup,
@@ -113,12 +186,15 @@ impl<P: Participant> World<P> {
             faults,
             nodes,
             network: Network::default(),
-            oracle: Oracle::new(members),
+            oracle,
             trace,
-            acknowledged: 0,
-            reads: 0,
+            coverage: Coverage::default(),
+            tally: Tally::default(),
             failed: None,
             healed: false,
+            archive: Vec::new(),
+            wish: None,
+            at_once: 0,
             queue: BTreeMap::new(),
             planned: 0,
         }
@@ -129,14 +205,27 @@ impl<P: Participant> World<P> {
         self.nodes.keys().copied().collect()
     }
 
+    /// One of them.
+    pub(super) fn any_slot(&mut self) -> Slot {
+        let count = u64::try_from(self.nodes.len()).unwrap_or(1);
+        let place = usize::try_from(self.random.below(count)).unwrap_or(0);
+        self.nodes.keys().nth(place).copied().unwrap_or_default()
+    }
+
     pub(super) fn plan(&mut self, after_ms: u64, happening: Happening<P::Message>) {
         self.planned = self.planned.saturating_add(1);
         self.queue
-            .insert((self.now.saturating_add(after_ms), self.planned), happening);
+            .insert((self.now.saturating_add(after_ms), self.planned), Box::new(happening));
+    }
+
+    /// Plans an event of the process that is there when it happens.
+    pub(super) fn plan_event(&mut self, after_ms: u64, slot: Slot, event: Event<P::Message>) {
+        let life = None;
+        self.plan(after_ms, Happening::Event { slot, life, event });
     }
 
     /// Lets the next thing happen that lies before `until`; answers a chore, or `None` when time is up.
-    pub(super) fn advance(&mut self, until: u64) -> Option<Option<u8>> {
+    pub(super) fn advance(&mut self, until: u64) -> Option<Option<Chore>> {
         let entry = self.queue.first_entry().filter(|entry| entry.key().0 < until);
         let Some(entry) = entry.filter(|_| self.failed.is_none()) else {
             self.now = self.now.max(until);
@@ -144,17 +233,46 @@ impl<P: Participant> World<P> {
         };
         let (at, _) = *entry.key();
         let happening = entry.remove();
+        self.at_once = if at > self.now {
+            0
+        } else {
+            self.at_once.saturating_add(1)
+        };
         self.now = self.now.max(at);
+        if self.at_once > MOST_AT_ONCE {
+            let detail = format!("{MOST_AT_ONCE} things happen without an end at {} ms", self.now);
+            self.judge(Err(Violation {
+                invariant: "L4",
+                detail,
+            }));
+        }
         P::clock(&self.setup, self.now, self.healed);
-        match happening {
+        match *happening {
             Happening::Chore(chore) => return Some(Some(chore)),
             Happening::Start(slot) => self.start(slot),
             Happening::Connect(left, right) => self.connect(left, right),
+            Happening::Link { from, to, cut } => self.network.set_cut(from, to, cut),
             Happening::Tick { slot, life } => self.tick(slot, life),
             Happening::Written { slot, life } => self.written(slot, life),
             Happening::Event { slot, life, event } => self.event(slot, life, event),
         }
         Some(None)
+    }
+
+    /// Forgets what is still planned of faults, orders that wait for the end of a pause included: only processes,
+    /// messages and writes go on.
+    pub(super) fn forget_chores(&mut self) {
+        self.queue.retain(|_, happening| {
+            !matches!(
+                **happening,
+                Happening::Chore(_)
+                    | Happening::Link { .. }
+                    | Happening::Event {
+                        event: Event::Transfer,
+                        ..
+                    }
+            )
+        });
     }
 
     fn start(&mut self, slot: Slot) {
@@ -165,15 +283,28 @@ impl<P: Participant> World<P> {
         else {
             return;
         };
-        let now = clock(self.now, node.rate);
+        let now = node.clock.read(self.now);
         node.life = node.life.saturating_add(1);
         node.done = PersistSeq(0);
+        // A start may cut a damaged end.
+        let held: Vec<_> = if node.hit {
+            P::chain(&node.disk.durable).iter().map(|link| link.id).collect()
+        } else {
+            Vec::new()
+        };
         let process = P::start(&self.setup, slot, &mut node.disk.durable, now, &mut node.entropy);
         node.disk.view = node.disk.durable.clone();
         node.process = Some(process);
         let life = node.life;
+        if node.full_until > self.now {
+            self.plan_event(0, slot, Event::DiskFull(true));
+        }
         self.oracle.restarted(slot);
-        self.trace.line(self.now, slot, 1, || format!("starts, life {life}"));
+        if let Some(view) = view(&self.nodes, slot).filter(|_| !held.is_empty()) {
+            let verdict = self.oracle.forgot(view, &held);
+            self.judge(verdict);
+        }
+        self.trace.line(self.now, slot, Kind::Starts, "starts, life", &life);
         self.plan(TICK_MS, Happening::Tick { slot, life });
         for other in self.slots() {
             let wait = self.random.between(1, 40);
@@ -183,17 +314,27 @@ impl<P: Participant> World<P> {
         }
     }
 
-    /// A process dies; `loud` peers hear of it.
+    /// A process dies.
     pub(super) fn crash(&mut self, slot: Slot) {
+        let all_lost = self.faults.amount(Fault::LostWrites);
         let Some(node) = self.nodes.get_mut(&slot).filter(|node| node.process.is_some()) else {
             return;
         };
+        let role = node.role();
         node.process = None;
         node.status = None;
         node.held.clear();
         node.paused_until = 0;
-        node.disk.crash(&mut self.random);
-        self.trace.line(self.now, slot, 2, || "crashes".to_owned());
+        node.ambush = None;
+        node.mute = false;
+        let lost = node.disk.crash(all_lost, &mut self.random);
+        if let Some(fault) = lost {
+            self.coverage.strike(fault, role);
+        }
+        if self.faults.amount(Fault::OldCopy) > 0 && self.faults.frail.contains(&slot) && self.random.chance(300) {
+            node.copy = Some(node.disk.durable.clone());
+        }
+        self.trace.line(self.now, slot, Kind::Dies, "dies, loses", &lost);
         for other in self.slots() {
             self.end_session(slot, other);
         }
@@ -209,15 +350,7 @@ impl<P: Participant> World<P> {
         for (slot, peer) in [(left, right), (right, left)] {
             if self.random.chance(700) {
                 let wait = self.random.below(50);
-                let event = Event::PeerDown(peer, session);
-                self.plan(
-                    wait,
-                    Happening::Event {
-                        slot,
-                        life: None,
-                        event,
-                    },
-                );
+                self.plan_event(wait, slot, Event::PeerDown(peer, session));
             }
         }
     }
@@ -230,15 +363,7 @@ impl<P: Participant> World<P> {
         let session = self.network.connect(left, right);
         for (slot, peer) in [(left, right), (right, left)] {
             let wait = self.random.below(5);
-            let event = Event::PeerUp(peer, session);
-            self.plan(
-                wait,
-                Happening::Event {
-                    slot,
-                    life: None,
-                    event,
-                },
-            );
+            self.plan_event(wait, slot, Event::PeerUp(peer, session));
         }
     }
 
@@ -251,178 +376,6 @@ impl<P: Participant> World<P> {
             self.plan(TICK_MS, Happening::Tick { slot, life });
             self.event(slot, Some(life), Event::Tick);
         }
-    }
-
-    /// Delivers an event, later where the process is paused.
-    pub(super) fn event(&mut self, slot: Slot, life: Option<u64>, event: Event<P::Message>) {
-        let Some(node) = self.nodes.get_mut(&slot) else { return };
-        if life.is_some_and(|life| life != node.life) || node.process.is_none() {
-            return;
-        }
-        if node.paused_until > self.now {
-            let wait = node.paused_until.saturating_sub(self.now);
-            if !matches!(event, Event::Tick) {
-                self.plan(wait, Happening::Event { slot, life, event });
-            }
-            return;
-        }
-        let now = clock(self.now, node.rate);
-        self.trace.line(self.now, slot, 3, || format!("<- {event:?}"));
-        let mut effects = Vec::new();
-        if let Some(process) = &mut node.process {
-            process.handle(now, &mut node.entropy, &node.disk.view, event, &mut effects);
-            let status = process.status();
-            self.trace.status(&status);
-            node.status = Some(status);
-        }
-        for effect in effects {
-            let verdict = self.perform(slot, effect);
-            self.judge(verdict);
-        }
-        let verdict = self.check(slot);
-        self.judge(verdict);
-    }
-
-    fn perform(&mut self, slot: Slot, effect: Effect<P::Message, P::Write>) -> Verdict {
-        self.trace.line(self.now, slot, 4, || format!("-> {effect:?}"));
-        match effect {
-            Effect::Write { seq, write, sync } => return self.write(slot, seq, write, sync),
-            Effect::Send {
-                to,
-                session,
-                message,
-                after,
-            } => {
-                let Some(node) = self.nodes.get_mut(&slot) else {
-                    return Ok(());
-                };
-                match after.filter(|seq| *seq > node.done) {
-                    Some(seq) => node.held.push((seq, to, session, message)),
-                    None => return self.leave(slot, to, session, &message),
-                }
-            }
-            Effect::Commit(upto) => {
-                let Some(node) = view(&self.nodes, slot) else {
-                    return Ok(());
-                };
-                return self.oracle.committed(node, upto, &|slot| view(&self.nodes, slot));
-            }
-            Effect::Acknowledge(request, id) => {
-                self.acknowledged = self.acknowledged.saturating_add(1);
-                return self.oracle.acknowledged(slot, request, id);
-            }
-            Effect::ReadReady(ticket, height) => {
-                self.reads = self.reads.saturating_add(1);
-                return self.oracle.read_answered(slot, ticket, height);
-            }
-            Effect::Wake(after_ms) => {
-                let life = self.nodes.get(&slot).map(|node| node.life);
-                let event = Event::Wake;
-                self.plan(after_ms, Happening::Event { slot, life, event });
-            }
-            Effect::Broken(violation) => return Err(violation),
-            Effect::Halt(_, true) => self.crash(slot),
-            Effect::Restart(after_ms) => {
-                self.crash(slot);
-                self.plan(after_ms, Happening::Start(slot));
-            }
-            Effect::Halt(reason, false) => {
-                return Err(Violation {
-                    invariant: "halt",
-                    detail: format!("{slot}: {reason}"),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, slot: Slot, seq: PersistSeq, write: P::Write, sync: bool) -> Verdict {
-        let Some(node) = self.nodes.get_mut(&slot) else {
-            return Ok(());
-        };
-        node.disk.ask(seq, write, sync);
-        self.drain(slot);
-        match self.nodes.get(&slot) {
-            Some(node) => {
-                let term = P::vote(&node.disk.view).term;
-                self.oracle.after_write(slot, term, P::chain(&node.disk.view))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Starts a disk that is idle and has something to do.
-    fn drain(&mut self, slot: Slot) {
-        let slow = self.random.below(self.faults.sync_ms.saturating_add(1));
-        let Some(node) = self.nodes.get_mut(&slot) else { return };
-        let life = node.life;
-        if let Some(sync) = node.disk.begin() {
-            self.plan(if sync { slow } else { 0 }, Happening::Written { slot, life });
-        }
-    }
-
-    fn written(&mut self, slot: Slot, life: u64) {
-        let Some(node) = self.nodes.get_mut(&slot).filter(|node| node.life == life) else {
-            return;
-        };
-        if node.process.is_none() {
-            return;
-        }
-        if node.paused_until > self.now {
-            let wait = node.paused_until.saturating_sub(self.now);
-            return self.plan(wait, Happening::Written { slot, life });
-        }
-        let Some(seq) = node.disk.complete() else { return };
-        node.done = seq;
-        let (free, held) = std::mem::take(&mut node.held)
-            .into_iter()
-            .partition(|(after, ..)| *after <= seq);
-        node.held = held;
-        let free: Vec<(PersistSeq, Slot, SessionId, P::Message)> = free;
-        for (_, to, session, message) in free {
-            let verdict = self.leave(slot, to, session, &message);
-            self.judge(verdict);
-        }
-        self.drain(slot);
-        self.event(slot, Some(life), Event::Written(seq));
-    }
-
-    /// The next write of a disk fails: its process hears of it, and must stop.
-    pub(super) fn fail_write(&mut self, slot: Slot) {
-        let Some(node) = self.nodes.get(&slot) else { return };
-        if let Some(seq) = node.disk.next().filter(|_| node.paused_until <= self.now) {
-            let life = Some(node.life);
-            self.event(slot, life, Event::WriteFailed(seq));
-        }
-    }
-
-    fn leave(&mut self, slot: Slot, to: Slot, session: SessionId, message: &P::Message) -> Verdict {
-        if let Some(node) = view(&self.nodes, slot) {
-            self.oracle.leaves(node, to, P::claim(message))?;
-        }
-        let arrivals = self
-            .network
-            .arrivals(slot, to, self.now, &self.faults, &mut self.random);
-        for at in arrivals {
-            let wait = at.saturating_sub(self.now);
-            let event = Event::Receive(slot, session, message.clone());
-            self.plan(
-                wait,
-                Happening::Event {
-                    slot: to,
-                    life: None,
-                    event,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    fn check(&mut self, slot: Slot) -> Verdict {
-        let Some(node) = view(&self.nodes, slot) else {
-            return Ok(());
-        };
-        self.oracle.after_step(node, &|slot| view(&self.nodes, slot))
     }
 
     fn check_disk(&mut self, slot: Slot) -> Verdict {
@@ -440,7 +393,8 @@ impl<P: Participant> World<P> {
     }
 }
 
-fn view<P: Participant>(nodes: &BTreeMap<Slot, Node<P>>, slot: Slot) -> Option<View<'_>> {
+/// A node as the checkers see it, beside an oracle that is being changed.
+pub(super) fn view<P: Participant>(nodes: &BTreeMap<Slot, Node<P>>, slot: Slot) -> Option<View<'_>> {
     let node = nodes.get(&slot)?;
     Some(View {
         slot,
@@ -449,9 +403,4 @@ fn view<P: Participant>(nodes: &BTreeMap<Slot, Node<P>>, slot: Slot) -> Option<V
         durable: P::chain(&node.disk.durable),
         vote: P::vote(&node.disk.durable),
     })
-}
-
-/// A process's clock.
-fn clock(now: u64, rate: u64) -> Tick {
-    Tick(now.saturating_mul(rate).checked_div(1000).unwrap_or(now))
 }

@@ -138,6 +138,7 @@ impl<R: Decides> Network<R> {
                 settings: SETTINGS,
                 rules,
                 configuration,
+                large_one_of: 0,
             },
             bounds,
             nodes: RwLock::default(),

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub)] // each test target uses its part
 
+pub mod fleet;
+pub mod hunt;
+
 use quipu_consensus::block::Configuration;
 use quipu_consensus::engine::Settings;
 use quipu_consensus::raft::Rules;
@@ -30,6 +33,14 @@ pub fn voters(count: u32) -> Configuration {
     }
 }
 
+/// How long a run of the tests is, simulated ms.
+pub const RUN_MS: u64 = 60_000;
+
+/// A run of `ms` in all.
+pub fn lasting(ms: u64) -> Options {
+    Options::lasting(ms, SETTINGS.hello_wait_ms, SETTINGS.election_max_ms)
+}
+
 /// Who votes in the network of `seed`: everybody in most; in some it is joint all along, or two only listen.
 pub fn members(seed: u64) -> Configuration {
     let slots = |first: u32, last: u32| (first..=last).map(Slot).collect();
@@ -44,30 +55,32 @@ pub fn members(seed: u64) -> Configuration {
             learners: slots(4, 5),
             ..Configuration::default()
         },
-        _ => voters(match seed % 8 {
+        _ => voters(match seed % 16 {
             0 => 1,
-            1..=4 => 3,
-            5 | 6 => 5,
+            1..=8 => 3,
+            9..=12 => 5,
             _ => 7,
         }),
     }
 }
 
 /// Runs the network of `seed`.
-pub fn simulate<R: Rules + Clone>(rules: R, seed: u64, trace: bool) -> Report {
+pub fn simulate_for<R: Rules + Clone>(rules: R, seed: u64, options: Options) -> Report {
     let configuration = members(seed);
     let setup = EngineSetup {
         settings: SETTINGS,
         rules,
         configuration: configuration.clone(),
+        large_one_of: 40,
     };
-    run::<EngineHost<R>>(
-        setup,
-        configuration,
-        seed,
-        Options {
-            trace,
-            ..Options::default()
-        },
-    )
+    run::<EngineHost<R>>(setup, configuration, seed, options)
+}
+
+/// Runs the network of `seed` for as long as a run of the tests is.
+pub fn simulate<R: Rules + Clone>(rules: R, seed: u64, trace: bool) -> Report {
+    let options = Options {
+        trace,
+        ..lasting(RUN_MS)
+    };
+    simulate_for(rules, seed, options)
 }

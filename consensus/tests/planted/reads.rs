@@ -11,11 +11,11 @@ mutants! {
         fn reads_at(&self, _committed: Term, _own: Term) -> bool { true }
     }
     /// C-2r: a deposed leader answers reads.
-    ReadsWithoutRound, 22, "I18", "c02r": {
+    ReadsWithoutRound, 25, "I18", "c02r": {
         fn read_needs_round(&self) -> bool { false }
     }
     /// C-2r: the echo of an earlier contact confirms a read.
-    CountsEarlierEchoes, 267, "I18", "c02r": {
+    CountsEarlierEchoes, 33, "I18", "c02r": {
         fn confirms(&self, echoed: u64, round: u64) -> bool { echoed.saturating_add(1) >= round }
     }
 }

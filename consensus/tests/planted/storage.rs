@@ -20,19 +20,19 @@ mutants! {
         fn gate(&self, vote: Option<PersistSeq>, _blocks: Option<PersistSeq>) -> Option<PersistSeq> { vote }
     }
     /// P3: the leader counts itself before its own sync.
-    CountsItselfUnsynced, 2, "I6", "r10": {
+    CountsItselfUnsynced, 1, "I6", "r10": {
         fn own_height(&self, _durable: Height, tip: Height) -> Height { tip }
     }
     /// A leader never counts its own copy.
-    NeverCountsItself, 8, "L3", "r09": {
+    NeverCountsItself, 4, "L3", "r09": {
         fn own_height(&self, _durable: Height, _tip: Height) -> Height { Height::ZERO }
     }
     /// the late completion of an overwritten append proves the block that took its place.
-    OverwrittenWritesCount, 1, "I9", "r05": {
+    OverwrittenWritesCount, 2, "I20", "r05": {
         fn proven_after_cut(&self, durable: BlockId, _below: BlockId) -> BlockId { durable }
     }
     /// P4: a start takes all that is on its disk for committed.
-    TakesItsTipForCommitted, 2, "I7", "d05": {
+    TakesItsTipForCommitted, 3, "I7", "d05": {
         fn restored_commit(&self, _hint: Height, tip: Height) -> Height { tip }
     }
 }

@@ -15,11 +15,11 @@ mutants! {
         }
     }
     /// V-1: the vote of a term may be given again.
-    VotesTwice, 3, "I8", "v03": {
+    VotesTwice, 1, "I8", "v03": {
         fn vote_is_free(&self, record: VoteRecord, term: Term, _candidate: Slot) -> bool { term >= record.term }
     }
     /// Votes for a term that has passed.
-    VotesInPassedTerms, 306, "halt", "v07": {
+    VotesInPassedTerms, 26, "halt", "v07": {
         fn vote_is_free(&self, record: VoteRecord, term: Term, candidate: Slot) -> bool {
             term > record.term || record.voted_for.is_none_or(|slot| slot == candidate)
         }
@@ -29,11 +29,11 @@ mutants! {
         fn candidacy(&self, term: Term, _own: Slot) -> VoteRecord { VoteRecord { term, voted_for: None } }
     }
     /// V-5: answers to an earlier candidacy count.
-    CountsOldAnswers, 371, "I3", "v05": {
+    CountsOldAnswers, 1201, "I1", "v05": {
         fn answers_candidacy(&self, _answered: (Term, u64, BlockId), _asked: (Term, u64, BlockId)) -> bool { true }
     }
     /// V-6: the longer chain wins, whatever its term.
-    LongerChainWins, 476, "I3", "v06": {
+    LongerChainWins, 6, "I3", "v06": {
         fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.height >= own.height }
     }
     /// V-6: the later term wins, however short the chain.
@@ -51,32 +51,32 @@ mutants! {
         }
     }
     /// Half of the voters suffices to win.
-    HalfIsEnough, 1, "I3", "v05": {
+    HalfIsEnough, 1, "I1", "v05": {
         fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
             let agreeing = configuration.voters.iter().filter(|voter| agree(**voter)).count();
             agreeing >= configuration.voters.len() / 2
         }
     }
     /// Nothing is decided unless everybody agrees.
-    AllMustAgree, 15, "L1", "v08": {
+    AllMustAgree, 1, "L1", "v08": {
         fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
             configuration.voters.iter().all(|voter| agree(*voter))
         }
     }
     /// P1: the candidate counts its own vote before its own sync.
-    CountsOwnVoteUnsynced, 1176, "I2", "r09": {
+    CountsOwnVoteUnsynced, 336, "I2", "r09": {
         fn own_vote_counts(&self, _durable: bool) -> bool { true }
     }
     /// V-10: stands for election without asking, so whoever was cut off comes back with a later term.
-    StandsWithoutAsking, 13, "L1", "v10": {
+    StandsWithoutAsking, 23, "L1", "v10": {
         fn asks_before_standing(&self) -> bool { false }
     }
     /// V-7: an old node does not learn the term from refusals.
-    IgnoresLaterTerms, 73, "L1", "v07": {
+    IgnoresLaterTerms, 11, "L1", "v07": {
         fn heeds_later_term(&self, _seen: Term, _own: Term) -> bool { false }
     }
     /// V-7: a refused question is answered in the term asked for.
-    HidesItsTerm, 63, "L1", "v07": {
+    HidesItsTerm, 5, "L1", "v07": {
         fn refusal_names(&self, _own: Term, asked: Term) -> Term { asked }
     }
     /// A leader with nothing new to say is silent.
@@ -84,11 +84,11 @@ mutants! {
         fn contacts(&self, _due: bool) -> bool { false }
     }
     /// V-12: a leader whose transfer failed takes no blocks any more.
-    NeverGivesUpTransfer, 118, "L3", "v12": {
+    NeverGivesUpTransfer, 291, "L3", "v12": {
         fn gives_up_transfer(&self, _expired: bool) -> bool { false }
     }
     /// V-11: every node waits equally long.
-    WaitsWithoutChance, 198, "L1", "v11": {
+    WaitsWithoutChance, 14, "L1", "v11": {
         fn election_wait(&self, least_ms: u64, _drawn_ms: u64) -> u64 { least_ms }
     }
 }

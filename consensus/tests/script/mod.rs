@@ -92,6 +92,7 @@ pub fn play<R: Rules + Clone>(rules: R, text: &str) -> Result<String, String> {
             settings: SETTINGS,
             rules,
             configuration: voters(0),
+            large_one_of: 0,
         },
         now: 0,
         nodes: BTreeMap::new(),
@@ -400,6 +401,7 @@ impl<R: Rules + Clone> Script<R> {
                 self.mark(&format!("{slot} acknowledges {request} in {}", show::id(id)));
             }
             Effect::ReadReady(_, height) => self.mark(&format!("{slot} reads at {height}")),
+            Effect::See(_) => {}
             Effect::Wake(_) | Effect::Restart(_) | Effect::Broken(_) => {
                 panic!("{slot}: a bare engine asks for no such thing")
             }

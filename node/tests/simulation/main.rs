@@ -22,13 +22,13 @@ mod network;
 mod record;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use network::{Outcome, simulate};
+use quipu_consensus::simulator::coverage::Coverage;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -45,7 +45,7 @@ struct Sum {
     refusals: u64,
     compared: u64,
     simulated_ms: u64,
-    faults: BTreeMap<&'static str, u64>,
+    coverage: Coverage,
     broken: Vec<u64>,
 }
 
@@ -60,9 +60,7 @@ impl Sum {
         self.refusals += outcome.refusals;
         self.compared += outcome.compared;
         self.simulated_ms += outcome.simulated_ms;
-        for (name, count) in report.faults {
-            *self.faults.entry(name).or_default() += count;
-        }
+        self.coverage.add(&report.coverage);
         if let Some(violation) = report.violation {
             println!("seed {}: {} {}", report.seed, violation.invariant, violation.detail);
             self.broken.push(report.seed);
@@ -92,8 +90,8 @@ fn no_seed_breaks_an_invariant() {
     let mut sum = sum.into_inner().unwrap();
     sum.broken.sort_unstable();
     println!(
-        "{} runs: {} blocks, {} terms led, {} receipts, {} refusals, {} reads, {} executions compared, faults {:?}",
-        sum.runs, sum.blocks, sum.elections, sum.answers, sum.refusals, sum.reads, sum.compared, sum.faults
+        "{} runs: {} blocks, {} terms led, {} receipts, {} refusals, {} reads, {} executions compared\n{}",
+        sum.runs, sum.blocks, sum.elections, sum.answers, sum.refusals, sum.reads, sum.compared, sum.coverage
     );
     println!(
         "{} simulated s in {took:.1} s on {threads} cores",

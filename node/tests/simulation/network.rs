@@ -34,13 +34,13 @@ const SMALL: Settings = Settings {
     ..ENGINE_SETTINGS
 };
 
-/// Longer than the defaults: what the product's times need.
-fn options(trace: bool) -> Options {
+/// A third of the run is healed. A start also reads its chain and derives again what was lost.
+fn options(settings: &Settings, trace: bool) -> Options {
+    let start_ms = settings.hello_wait_ms.saturating_add(2_000);
     Options {
-        fault_ms: 12_000,
-        settle_ms: 6_000,
-        watch_ms: 4_000,
         trace,
+        isolate: false,
+        ..Options::lasting(24_000, start_ms, settings.election_max_ms)
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn simulate(seed: u64, trace: bool) -> Outcome {
         dose: dose(&mut random),
         clients: Rc::clone(&clients),
     };
-    let options = options(trace);
+    let options = options(&settings, trace);
     let ran = catch_unwind(AssertUnwindSafe(|| run::<Host>(setup, configuration, seed, options)));
     let mut report = ran.unwrap_or_else(|panic| panicked(seed, panic.as_ref()));
     if let Ok(clients) = clients.try_borrow() {

@@ -1,7 +1,8 @@
 //! # xtask: what developers run
 //!
-//! `cargo xtask setup | test | tidy | demo | readme | mutants`: everything that a fresh clone needs, in one place,
-//! without RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB needs.
+//! `cargo xtask setup | test | tidy | demo | readme | mutants | simulate`: everything that a fresh clone needs, in one
+//! place, without RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB
+//! needs.
 //!
 //! | module | keeps |
 //! | --- | --- |
@@ -10,6 +11,7 @@
 //! | [`tidy`] | the house rules, each a [`tidy::rule::Rule`] |
 //! | [`demo`] | the story of a network whose leader is killed and whose copies are verified |
 //! | [`tour`] | the README's commands, run and compared |
+//! | [`simulate`] | seeds of the simulated network, as many and as long as one likes, and the trace of one |
 //! | [`mutants`] | the search for what kills each planted bug of the ordering engine |
 //! | [`keeper`] | that whatever a run started is stopped, however the run ends |
 //! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |
@@ -21,6 +23,7 @@ mod demo;
 mod keeper;
 mod mutants;
 mod setup;
+mod simulate;
 mod suite;
 mod tidy;
 mod tour;
@@ -63,6 +66,8 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         programs: Option<PathBuf>,
     },
+    /// Run seeds of the simulated network under every fault; or show the trace of one.
+    Simulate(simulate::Options),
     /// Search, for each planted bug of the ordering engine, the first seed that kills it and the scenarios that break.
     Mutants {
         /// Only those whose name holds this.
@@ -94,6 +99,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test => suite::run(&root),
         Verb::Demo { programs } => demo::run(&root, programs.as_deref()),
         Verb::Readme { programs } => tour::run(&root, programs.as_deref()),
+        Verb::Simulate(options) => simulate::run(&root, options),
         Verb::Mutants { name, seeds, record } => mutants::run(&root, name, *seeds, *record),
         Verb::Tidy => {
             let findings = tidy::check(&root)?;

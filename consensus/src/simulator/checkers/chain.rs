@@ -2,15 +2,17 @@
 
 use quipu_crypto::id::{Slot, Term};
 
-use super::{Oracle, Verdict, violation};
+use super::{Oracle, Violation, broken};
 use crate::simulator::participant::Link;
 
 impl Oracle {
     /// After every write: the blocks of `chain` that were not there before; `term` is the node's as that write left it.
     ///
+    /// Answers whether blocks were cut.
+    ///
     /// # Errors
     /// I2 or I15.
-    pub fn after_write(&mut self, slot: Slot, term: Term, chain: &[Link]) -> Verdict {
+    pub fn after_write(&mut self, slot: Slot, term: Term, chain: &[Link]) -> Result<bool, Violation> {
         let seen = self.nodes.entry(slot).or_default();
         // Equal hash means equal prefix, so the walk down ends at the first block that was there before.
         let mut same = seen.chain.len().min(chain.len());
@@ -24,6 +26,7 @@ impl Oracle {
             }
             same = same.saturating_sub(1);
         }
+        let cut = same < seen.chain.len();
         let gone = seen.chain.drain(same..).map(|(id, taken)| (id, taken, term));
         seen.cut.extend(gone);
         let mut parent = same.checked_sub(1).and_then(|place| chain.get(place));
@@ -32,7 +35,7 @@ impl Oracle {
                 let (above, below) = (link.id, parent.id);
                 let linked = link.previous == below.hash;
                 if !linked || above.height != below.height.next() || above.term < below.term {
-                    return violation("I15", format!("{slot}: {above} does not stand on {below}"));
+                    return Err(broken("I15", format!("{slot}: {above} does not stand on {below}")));
                 }
             }
             let first = *self
@@ -40,11 +43,15 @@ impl Oracle {
                 .entry((link.id.height, link.id.term))
                 .or_insert(link.id.hash);
             if first != link.id.hash {
-                return violation("I2", format!("{slot} holds {}, another has {first} there", link.id));
+                return Err(broken(
+                    "I2",
+                    format!("{slot} holds {}, another has {first} there", link.id),
+                ));
             }
             seen.chain.push((link.id, term));
+            self.membership_changed |= link.configuration.is_some();
             parent = Some(link);
         }
-        Ok(())
+        Ok(cut)
     }
 }

@@ -3,7 +3,7 @@
 
 use quipu_crypto::id::{BlockId, Height, Slot};
 
-use super::{Oracle, Verdict, View, at, holds, violation};
+use super::{Oracle, Verdict, View, Violation, at, broken, holds, violation};
 use crate::block::Configuration;
 use crate::engine::{Role, Status};
 use crate::quorum;
@@ -11,11 +11,21 @@ use crate::quorum;
 impl Oracle {
     /// A node says that everything up to `upto` is committed.
     ///
+    /// Answers whether blocks of older terms became final with it.
+    ///
     /// # Errors
-    /// I4 to I7, I14.
-    pub fn committed<'a>(&mut self, node: View<'a>, upto: BlockId, all: &dyn Fn(Slot) -> Option<View<'a>>) -> Verdict {
+    /// I4, I6, I7, I14.
+    pub fn committed<'a>(
+        &mut self,
+        node: View<'a>,
+        upto: BlockId,
+        all: &dyn Fn(Slot) -> Option<View<'a>>,
+    ) -> Result<bool, Violation> {
         if !holds(node.chain, upto) {
-            return violation("I4", format!("{} commits {upto}, which is not in its chain", node.slot));
+            return Err(broken(
+                "I4",
+                format!("{} commits {upto}, which is not in its chain", node.slot),
+            ));
         }
         let known = self.final_height().min(upto.height);
         // One block below `upto` is enough: equal hash means equal prefix.
@@ -23,15 +33,16 @@ impl Oracle {
         if let (Some((ours, _)), Some(theirs)) = (agreed, at(node.chain, known))
             && ours.id != theirs.id
         {
-            return violation(
+            return Err(broken(
                 "I4",
                 format!("{} commits {}, final is {}", node.slot, theirs.id, ours.id),
-            );
+            ));
         }
         if upto.height <= self.final_height() && !self.committed.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         self.first_commit(node, upto, all)?;
+        let mut older = false;
         let term = node.status.map_or(upto.term, |status| status.term);
         for link in node.chain.iter().skip(self.committed.len()) {
             if link.id.height > upto.height {
@@ -39,15 +50,16 @@ impl Oracle {
             }
             for request in &link.requests {
                 if self.requests.insert(*request, link.id.height).is_some() {
-                    return violation(
+                    return Err(broken(
                         "I14",
                         format!("request {request} is committed twice, again in {}", link.id),
-                    );
+                    ));
                 }
             }
+            older |= link.id.term < upto.term && link.id.height.get() > 0;
             self.committed.push((link.clone(), term));
         }
-        Ok(())
+        Ok(older)
     }
 
     /// The very first commit of a block: by a leader, of its own term, durable on a quorum of the disks.
@@ -57,7 +69,7 @@ impl Oracle {
             let status = node.status.map(|status| (status.role, status.term));
             return violation("I7", format!("{} {status:?} is the first to commit {upto}", node.slot));
         }
-        let durable = |slot| all(slot).is_some_and(|other| holds(other.durable, upto));
+        let durable = |slot| self.forgot_block(slot, upto) || all(slot).is_some_and(|other| holds(other.durable, upto));
         let configuration = self.in_force(node, upto.height);
         if !quorum::reached(configuration, durable) {
             return violation("I6", format!("{} commits {upto}, durable on too few", node.slot));
@@ -66,6 +78,9 @@ impl Oracle {
     }
 
     fn in_force<'a>(&'a self, node: View<'a>, height: Height) -> &'a Configuration {
+        if !self.membership_changed {
+            return &self.members;
+        }
         let upto = usize::try_from(height.get()).unwrap_or(usize::MAX).saturating_add(1);
         let found = node
             .chain
@@ -76,7 +91,8 @@ impl Oracle {
         found.unwrap_or(&self.members)
     }
 
-    /// I9: in memory the commit height never falls, and it lies within the chain.
+    /// I9: in memory the commit height never falls, and it lies within the chain. I5: it lies on the final chain, be it
+    /// only remembered from before a restart.
     pub(super) fn commit_within_chain(&mut self, node: View<'_>, status: &Status) -> Verdict {
         let seen = self.nodes.entry(node.slot).or_default();
         let before = std::mem::replace(&mut seen.commit, status.commit.height);
@@ -92,6 +108,13 @@ impl Oracle {
                     node.slot
                 ),
             );
+        }
+        // A commit of this very step is judged when its effect is performed.
+        let place = usize::try_from(commit.height.get()).unwrap_or(usize::MAX);
+        if let Some((link, _)) = self.committed.get(place)
+            && link.id != commit
+        {
+            return violation("I5", format!("{}: commit is {commit}, final is {}", node.slot, link.id));
         }
         Ok(())
     }

@@ -2,16 +2,19 @@
 //!
 //! Invariant: the oracle believes disks, not claims; it only reads, so a run with and without it is the same.
 //! Numbers are those of the specification: I1 I3 I8 in `election`, I2 I15 in `chain`, I4-I7 I9 I13 I14 in `commit`,
-//! I10 in `progress`, I20 in `message`, I18 in `read`.
+//! I10 in `progress`, I20 in `message`, I18 in `read`, I19 and the other half of I9 in `execution`; `forgetting` says
+//! what a disk that breaks its word changes.
 
 mod chain;
 mod commit;
 mod election;
+mod execution;
+mod forgetting;
 mod message;
 mod progress;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
@@ -69,6 +72,10 @@ pub struct Oracle {
     accepted: BTreeMap<(Slot, Term), Height>,
     /// Below which height no answer to a read may be.
     reads: BTreeMap<u64, Height>,
+    /// What executing a height must give, as the first to do so found it.
+    executed: BTreeMap<Height, Hash>,
+    /// Whether any chain ever had a membership block.
+    membership_changed: bool,
     nodes: BTreeMap<Slot, Seen>,
 }
 
@@ -79,7 +86,10 @@ struct Seen {
     chain: Vec<(BlockId, Term)>,
     /// Blocks that this process has cut: in which term it took each, and in which it cut it.
     cut: Vec<(BlockId, Term, Term)>,
+    /// Blocks that its disk had and forgot without being asked to.
+    forgotten: BTreeSet<BlockId>,
     commit: Height,
+    executed: Height,
     vote: VoteRecord,
     leads: Option<Term>,
 }
@@ -116,6 +126,7 @@ impl Oracle {
     pub fn restarted(&mut self, slot: Slot) {
         let seen = self.nodes.entry(slot).or_default();
         seen.commit = Height::ZERO;
+        seen.executed = Height::ZERO;
         seen.leads = None;
         seen.cut.clear();
     }
@@ -132,7 +143,7 @@ impl Oracle {
             self.one_leader_a_term(node, status)?;
             self.leads_with(node, status);
             self.matched_is_acknowledged(node, status)?;
-            Self::matched_is_durable(node, status, all)?;
+            self.matched_is_durable(node, status, all)?;
         } else {
             self.nodes.entry(node.slot).or_default().leads = None;
         }
@@ -141,7 +152,11 @@ impl Oracle {
 }
 
 fn violation(invariant: &'static str, detail: String) -> Verdict {
-    Err(Violation { invariant, detail })
+    Err(broken(invariant, detail))
+}
+
+const fn broken(invariant: &'static str, detail: String) -> Violation {
+    Violation { invariant, detail }
 }
 
 /// The block of a chain at `height`.
@@ -152,4 +167,35 @@ fn at(chain: &[Link], height: Height) -> Option<&Link> {
 /// Whether a chain holds that block.
 fn holds(chain: &[Link], id: BlockId) -> bool {
     at(chain, id.height).is_some_and(|link| link.id == id)
+}
+
+/// What an invariant means, for a reader of a violation.
+#[must_use]
+pub fn meaning(invariant: &str) -> &'static str {
+    match invariant {
+        "I1" => "at most one leader in a term",
+        "I2" => "one block for a height and a term: equal hash, equal prefix",
+        "I3" => "a leader has everything that was committed in an earlier term",
+        "I4" => "all nodes commit the same block at a height",
+        "I5" => "what was committed stays so, over restarts",
+        "I6" => "what is committed is durable on a quorum of the disks",
+        "I7" => "only a block of the leader's own term is committed by counting",
+        "I8" => "on a disk the term never falls, and a term has one vote",
+        "I9" => "executed <= commit <= chain, executed <= durable, and none of them falls",
+        "I10" => "what a leader believes of a peer was acknowledged, and is durable there",
+        "I13" => "what a client was told is final, exactly there",
+        "I14" => "a request is committed once",
+        "I15" => "a chain holds together from block 0 on",
+        "I18" => "a read sees what was final when it was asked",
+        "I19" => "equal stores at equal executed height",
+        "I20" => "no message leaves before what it promises is durable",
+        "R-14" => "a leader sends a peer only what it does not know to be there",
+        "L1" => "a healed network has a leader within three election timeouts",
+        "L2" => "in a healed network all nodes end at one height",
+        "L3" => "a healed network acknowledges writes",
+        "L4" => "nothing piles up",
+        "L5" => "at most one election in a healed minute",
+        "halt" => "no engine finds its own state broken",
+        _ => "",
+    }
 }

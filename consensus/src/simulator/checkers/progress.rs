@@ -38,8 +38,10 @@ impl Oracle {
         Ok(())
     }
 
-    /// I10. A peer that has moved on to a later term may have cut lawfully what it acknowledged in this one.
+    /// I10. A peer that has moved on to a later term may have cut lawfully what it acknowledged in this one; one whose
+    /// disk has forgotten it cannot know.
     pub(super) fn matched_is_durable<'a>(
+        &self,
         node: View<'a>,
         status: &Status,
         all: &dyn Fn(Slot) -> Option<View<'a>>,
@@ -51,7 +53,7 @@ impl Oracle {
             let Some(link) = at(node.chain, peer.matched) else {
                 return violation("I10", format!("{} believes {slot} to hold {}", node.slot, peer.matched));
             };
-            if !holds(other.durable, link.id) {
+            if !holds(other.durable, link.id) && !self.forgot_block(*slot, link.id) {
                 return violation("I10", format!("{} believes {slot} to hold {}", node.slot, link.id));
             }
         }

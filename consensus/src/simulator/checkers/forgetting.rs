@@ -1,0 +1,30 @@
+//! What a disk that breaks the word of a sync changes: of the node itself everything may be judged anew; of what it
+//! told the others nothing.
+//!
+//! Votes, acknowledgements and commits stay as they were: a node that forgot them must not give them again otherwise
+//! (I8, D-10), and what is final stays final (I3, I4). A block that it held counts as held where a leader may count
+//! an acknowledgement that was true when it was given.
+
+use quipu_crypto::id::{BlockId, Slot};
+
+use super::{Oracle, Verdict, View, holds};
+
+impl Oracle {
+    /// The disk of `node`, which held the blocks `before`, was struck.
+    ///
+    /// # Errors
+    /// I2 or I15, in what is left.
+    pub fn forgot(&mut self, node: View<'_>, before: &[BlockId]) -> Verdict {
+        let seen = self.nodes.entry(node.slot).or_default();
+        seen.vote = node.vote;
+        let gone = before.iter().filter(|id| !holds(node.durable, **id));
+        seen.forgotten.extend(gone);
+        self.after_write(node.slot, node.vote.term, node.durable)?;
+        Ok(())
+    }
+
+    /// Whether the disk of `slot` had that block and forgot it.
+    pub(super) fn forgot_block(&self, slot: Slot, id: BlockId) -> bool {
+        self.nodes.get(&slot).is_some_and(|seen| seen.forgotten.contains(&id))
+    }
+}

@@ -1,0 +1,202 @@
+//! Keeps the second phase of a run: a random majority is healed, the rest stays as it is drawn, and progress is due.
+//!
+//! Invariants: L1 a leader within three election timeouts, L2 every healed node at the same height in the end, L3
+//! fresh writes acknowledged, L4 nothing piles up, L5 at most one election in a healed minute.
+//! A node whose disk has forgotten something counts towards no majority here: it may lawfully wait for the others.
+
+use std::collections::BTreeMap;
+
+use quipu_crypto::id::{Slot, Term};
+
+use super::participant::{Event, Participant};
+use super::run::Run;
+use super::world::{Chore, Happening};
+use crate::engine::Role;
+use crate::input::Entropy;
+
+/// What becomes of a node when the faults end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It runs, and everybody who runs can reach it.
+    Healed,
+    /// It is down for good.
+    Dead,
+    /// It runs, and nobody can reach it, nor it anybody.
+    CutOff,
+    /// It runs and can send, but hears nothing.
+    Deaf,
+    /// It runs and hears everybody, but cannot send.
+    Mute,
+}
+
+/// Restarts and connections take that long in a healed network, ms.
+const CONNECT_MS: u64 = 200;
+
+/// What may wait in a process of a network that has been healed for a while.
+const STILL_WAITING: u64 = 300;
+
+impl<P: Participant> Run<P> {
+    /// Heals, and demands what a healed network owes.
+    pub(super) fn demand_progress(&mut self) {
+        let fates = self.heal();
+        let begun = self.world.now;
+        let patience = self.options.election_ms.saturating_mul(3);
+        let until = begun
+            .saturating_add(self.options.start_ms)
+            .saturating_add(CONNECT_MS)
+            .saturating_add(patience);
+        let mut term = None;
+        while self.world.now < until && term.is_none() {
+            self.until(self.world.now.saturating_add(10));
+            term = self.leader(&fates);
+        }
+        self.leader_after_ms = self.world.now.saturating_sub(begun);
+        if self.world.failed.is_some() {
+            return;
+        }
+        if term.is_none() {
+            return self.fail("L1", format!("no leader after {patience} ms; {}", self.stand(&fates)));
+        }
+        // Whoever held a later term than the first winner is heard within another round.
+        self.until(self.world.now.saturating_add(patience));
+        let led = self.world.oracle.elections();
+        let acknowledged = self.world.tally.acknowledged;
+        self.world.tally.backlog = 0;
+        self.until(self.world.now.saturating_add(self.options.watch_ms));
+        if self.world.failed.is_some() {
+            return;
+        }
+        if self.world.tally.acknowledged == acknowledged {
+            return self.fail("L3", format!("no write was acknowledged; {}", self.stand(&fates)));
+        }
+        let elections = self.world.oracle.elections().saturating_sub(led);
+        if elections > 1 {
+            return self.fail("L5", format!("{elections} elections in a healed network"));
+        }
+        if self.world.tally.backlog > STILL_WAITING {
+            let backlog = self.world.tally.backlog;
+            return self.fail("L4", format!("{backlog} things wait in a healed network"));
+        }
+        self.converged(&fates);
+    }
+
+    /// Ends the faults, and draws what becomes of each node.
+    fn heal(&mut self) -> BTreeMap<Slot, Fate> {
+        let world = &mut self.world;
+        world.healed = true;
+        world.faults = world.faults.healed();
+        world.network.mend();
+        world.forget_chores();
+        let fates = self.fates();
+        let world = &mut self.world;
+        for (slot, fate) in &fates {
+            let Some(node) = world.nodes.get_mut(slot) else {
+                continue;
+            };
+            node.paused_until = 0;
+            node.slow_until = 0;
+            node.ambush = None;
+            node.dead = *fate == Fate::Dead;
+            let (life, was_full) = (node.life, node.full_until > world.now);
+            node.full_until = 0;
+            if was_full {
+                world.plan_event(0, *slot, Event::DiskFull(false));
+            }
+            // What a slow disk or a pause has held up goes on at once.
+            world.plan(1, Happening::Written { slot: *slot, life });
+            if *fate == Fate::Dead {
+                world.crash(*slot);
+            } else {
+                world.plan(1, Happening::Start(*slot));
+            }
+        }
+        let slots = world.slots();
+        for (left, right) in slots
+            .iter()
+            .flat_map(|left| slots.iter().map(move |right| (*left, *right)))
+        {
+            let (sends, hears) = (fates.get(&left), fates.get(&right));
+            let silent = matches!(sends, Some(Fate::CutOff | Fate::Mute));
+            let deaf = matches!(hears, Some(Fate::CutOff | Fate::Deaf));
+            world.network.set_cut(left, right, silent || deaf);
+            if left < right {
+                world.end_session(left, right);
+                world.plan(60, Happening::Connect(left, right));
+            }
+        }
+        self.plan_chore(Chore::Client);
+        fates
+    }
+
+    /// A majority of sound nodes is healed for sure; every other node has a fate of its own, in most runs.
+    fn fates(&mut self) -> BTreeMap<Slot, Fate> {
+        let world = &mut self.world;
+        let mut core: Vec<Slot> = Vec::new();
+        let mut sound: Vec<Slot> = world.slots();
+        sound.retain(|slot| world.nodes.get(slot).is_some_and(|node| !node.hit));
+        let majority = world.nodes.len().checked_div(2).unwrap_or(0).saturating_add(1);
+        while core.len() < majority && !sound.is_empty() {
+            let place = world.random.below(u64::try_from(sound.len()).unwrap_or(0));
+            core.push(sound.swap_remove(usize::try_from(place).unwrap_or(0)));
+        }
+        // While joint, or where some only listen, half of all nodes may hold every quorum there is.
+        let all_healed = world.random.chance(300) || !world.oracle.is_plain();
+        let mut fates = BTreeMap::new();
+        for slot in world.slots() {
+            let fate = match world.random.below(6) {
+                _ if all_healed || core.contains(&slot) => Fate::Healed,
+                0 | 1 => Fate::Dead,
+                _ if !self.options.isolate => Fate::Healed,
+                2 => Fate::CutOff,
+                3 => Fate::Deaf,
+                4 => Fate::Mute,
+                _ => Fate::Healed,
+            };
+            fates.insert(slot, fate);
+        }
+        fates
+    }
+
+    /// The term of the leader that the healed nodes have.
+    fn leader(&self, fates: &BTreeMap<Slot, Fate>) -> Option<Term> {
+        let healed = self
+            .world
+            .nodes
+            .iter()
+            .filter(|(slot, _)| fates.get(slot) == Some(&Fate::Healed));
+        let led = healed.filter_map(|(_, node)| node.status.as_ref().filter(|status| status.role == Role::Leader));
+        led.map(|status| status.term).max()
+    }
+
+    /// L2: all healed nodes know the same chain to be final, save what is under way. Who recovers acknowledges nothing,
+    /// so it is sent less at a time.
+    fn converged(&mut self, fates: &BTreeMap<Slot, Fate>) {
+        let last = self.world.oracle.final_height().get();
+        let behind = self.world.nodes.iter().any(|(slot, node)| {
+            let height = node.status.as_ref().map_or(0, |status| status.commit.height.get());
+            let under_way = if node.role() == Some(Role::Recovering) { 30 } else { 3 };
+            fates.get(slot) == Some(&Fate::Healed) && height.saturating_add(under_way) < last
+        });
+        if behind {
+            self.fail("L2", format!("final height is {last}; {}", self.stand(fates)));
+        }
+    }
+
+    /// Where everybody stands, in words.
+    fn stand(&self, fates: &BTreeMap<Slot, Fate>) -> String {
+        let stand = self.world.nodes.iter().map(|(slot, node)| {
+            let fate = fates.get(slot);
+            match &node.status {
+                Some(status) => format!(
+                    "{slot} {:?} {:?} term {} commit {}",
+                    fate.unwrap_or(&Fate::Healed),
+                    status.role,
+                    status.term,
+                    status.commit.height
+                ),
+                None => format!("{slot} {:?} down", fate.unwrap_or(&Fate::Healed)),
+            }
+        });
+        stand.collect::<Vec<_>>().join(", ")
+    }
+}
