@@ -86,7 +86,11 @@ impl Trace {
             self.hash = sink.0;
         }
         if let Some(lines) = &mut self.lines {
-            lines.push(format!("{now:>6} {slot} {word} {}", short(&format!("{what:?}"))));
+            let what = format!("{what:?}");
+            // Of a clock only what comes of it is worth a line.
+            if what != "Tick" {
+                lines.push(format!("{now:>6} {slot} {word} {}", short(&what)));
+            }
         }
     }
 
