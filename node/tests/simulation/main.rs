@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use network::{Outcome, simulate};
+use network::{Outcome, simulate_for};
 use quipu_consensus::simulator::coverage::Coverage;
 
 fn number(name: &str, otherwise: u64) -> u64 {
@@ -66,6 +66,13 @@ impl Sum {
             self.broken.push(report.seed);
         }
     }
+}
+
+/// How long a run is, simulated ms.
+const RUN_MS: u64 = 24_000;
+
+fn simulate(seed: u64, trace: bool) -> Outcome {
+    simulate_for(seed, RUN_MS, trace)
 }
 
 #[test]
