@@ -183,6 +183,8 @@ impl Replica {
     pub fn handle(&mut self, moment: &mut Moment<'_>, event: Event, out: &mut Vec<Action>) {
         match event {
             Event::Tick => self.ticked(moment, out),
+            // Heard of late, an older session must not take the place of the one that lives.
+            Event::PeerUp { peer, session } if self.sessions.get(&peer).is_some_and(|live| *live >= session) => {}
             Event::PeerUp { peer, session } => {
                 self.sessions.insert(peer, session);
                 self.feed(moment, Input::PeerUp { peer, session }, out);

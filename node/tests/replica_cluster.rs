@@ -180,3 +180,14 @@ fn a_late_vote_for_a_block_that_is_not_known_here_neither_counts_nor_speaks_agai
     }
     vote(genesis.id()).expect_err("it is signed by nobody");
 }
+
+#[test]
+fn an_ended_session_that_is_heard_of_late_takes_no_place_from_the_one_that_lives() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let follower = (leader + 1) % 3;
+    cluster.hear_of_an_ended_session(follower, leader);
+    let ticket = cluster.put(follower, "key", "value");
+    cluster.run(3_000);
+    assert_eq!(cluster.receipt(follower, ticket).outcome, Outcome::Applied);
+}

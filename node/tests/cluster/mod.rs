@@ -187,6 +187,13 @@ impl Cluster {
         }
     }
 
+    /// A node hears late of a session with `peer` that ended before the present one began.
+    pub(crate) fn hear_of_an_ended_session(&mut self, node: usize, peer: usize) {
+        let session = SessionId(0);
+        let peer = self.slot(peer);
+        self.handle(node, Event::PeerUp { peer, session });
+    }
+
     /// The executor of a node stands still until [`Self::resume_execution`].
     pub(crate) fn stall_execution(&mut self, node: usize) {
         let running = self.members[node].running.as_mut().unwrap();
@@ -450,6 +457,10 @@ impl Cluster {
 
     fn deliver(&mut self) {
         while let Some((from, to, session, bytes)) = self.wires.pop_front() {
+            // A session that has ended swallows what is sent over it.
+            if self.sessions.get(&(from.min(to), from.max(to))) != Some(&session) {
+                continue;
+            }
             let from = self.slot(from);
             let Some(running) = self.members[to].running.as_mut() else {
                 continue;

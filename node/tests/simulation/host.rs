@@ -17,6 +17,7 @@ use quipu_consensus::input::{Entropy, FetchId, PersistSeq, SessionId, Tick};
 use quipu_consensus::message::Message;
 use quipu_consensus::output::{LogOperation, VoteRecord};
 use quipu_consensus::simulator::checkers::{Verdict, Violation};
+use quipu_consensus::simulator::coverage::Sight;
 use quipu_consensus::simulator::participant::{Claim, Damage, Effect, Event as WorldEvent, Link, Participant};
 use quipu_crypto::id::{Height, Slot, TimeMs};
 use quipu_crypto::key::SecretKey;
@@ -158,6 +159,8 @@ pub(crate) struct Host {
     tip: Height,
     committed: Height,
     disk_failed: bool,
+    /// The next height that the scrubber looks at.
+    scrub: Height,
     /// Calls that read, by what the world names them.
     reads: BTreeMap<u64, u64>,
     /// When a stopping process ends at the latest.
@@ -178,12 +181,13 @@ impl Participant for Host {
         image.apply(write);
     }
 
-    fn damage(_image: &mut Image, _damage: Damage, _at: Height) -> bool {
-        false
+    fn damage(image: &mut Image, damage: Damage, at: Height) -> bool {
+        image.damage(damage, at)
     }
 
     fn start(setup: &Setup, slot: Slot, image: &mut Image, now: Tick, entropy: &mut dyn Entropy) -> Self {
         image.start += 1;
+        image.cut_unreadable_end();
         let key = key_of(&setup.founding, slot);
         let node = setup.founding.genesis.membership().node(slot).unwrap().clone();
         let begins = restore::Start {
@@ -191,7 +195,7 @@ impl Participant for Host {
             key: &key,
             count: image.start,
             settings: setup.settings,
-            watermark: None,
+            watermark: image.watermark,
         };
         let derived = Derived::clone(&image.derived);
         let restart = restore::read(image, derived.executed(), &begins, now, entropy).unwrap();
@@ -221,6 +225,7 @@ impl Participant for Host {
             tip,
             committed: Height::ZERO,
             disk_failed: false,
+            scrub: Height::ZERO,
             reads: BTreeMap::new(),
             stops_at: None,
         }
@@ -249,6 +254,14 @@ impl Participant for Host {
         &image.links
     }
 
+    fn starts(image: &Image) -> u64 {
+        image.start
+    }
+
+    fn remembered_start(image: &Image, of: Slot) -> u64 {
+        image.promises.get(&of).map_or(0, |promise| promise.start)
+    }
+
     fn vote(image: &Image) -> VoteRecord {
         image.vote
     }
@@ -273,7 +286,10 @@ impl Host {
         self.setup.clients.borrow_mut().seen(self.node.slot);
         let lets_flow = matches!(event, WorldEvent::Tick) || entropy.below(1000) >= self.setup.dose.busy;
         match event {
-            WorldEvent::Tick => self.tell(entropy, Event::Tick),
+            WorldEvent::Tick => {
+                self.scrub(entropy, disk, effects);
+                self.tell(entropy, Event::Tick);
+            }
             WorldEvent::PeerUp(peer, session) => self.inspecting.push((peer, FromPeer::Up(session))),
             WorldEvent::PeerDown(peer, session) => self.inspecting.push((peer, FromPeer::Down(session))),
             WorldEvent::Receive(from, session, message) => {
@@ -291,7 +307,8 @@ impl Host {
                 self.stops_at.get_or_insert(self.now + 1_500);
                 self.tell(entropy, Event::Stop);
             }
-            WorldEvent::DiskFull(_) | WorldEvent::Wake => {}
+            WorldEvent::DiskFull(full) => self.tell(entropy, Event::Space { enough: !full }),
+            WorldEvent::Wake => {}
         }
         for delivery in self.setup.clients.borrow_mut().deliveries(self.node.slot) {
             self.door.push_back(Admission {
@@ -307,6 +324,26 @@ impl Host {
             effects.push(Effect::Restart(1 + entropy.below(1_500)));
         }
         Ok(())
+    }
+
+    /// Looks at one stored block.
+    fn scrub(&mut self, entropy: &mut dyn Entropy, disk: &Image, effects: &mut Effects) {
+        self.scrub = if self.scrub < self.tip {
+            self.scrub.next()
+        } else {
+            Height::ZERO
+        };
+        self.report(entropy, disk, self.scrub, effects);
+    }
+
+    /// Tells the replica where the block at `height` cannot be read; whether that is so.
+    fn report(&mut self, entropy: &mut dyn Entropy, disk: &Image, height: Height, effects: &mut Effects) -> bool {
+        let Some((height, hash)) = disk.unreadable(height) else {
+            return false;
+        };
+        effects.push(Effect::See(Sight::DamageFound));
+        self.tell(entropy, Event::Damaged { height, hash });
+        true
     }
 
     /// Lets the threads and the replica go on until all of them wait for something.
@@ -418,7 +455,25 @@ impl Host {
             let until = self.until(entropy, dose.admit_ms, effects);
             self.admitting.begin(until, outcome);
         }
+        if let Some(fetch) = self.fetching.next() {
+            let until = self.until(entropy, dose.fetch_ms, effects);
+            let (previous, blocks) = disk.read(fetch.first, fetch.last, fetch.max_bytes);
+            if blocks.is_empty() {
+                self.report(entropy, disk, fetch.first, effects);
+            }
+            let loaded = Event::Loaded {
+                fetch: fetch.fetch,
+                previous: previous.unwrap_or_default(),
+                blocks: blocks.into_iter().map(ChainBlock::stored).collect(),
+            };
+            self.fetching.begin(until, loaded);
+        }
         if let Some((height, block)) = self.executing.next() {
+            if block.is_none() && self.report(entropy, disk, height, effects) {
+                // It waits until the block is restored.
+                self.executing.put_back((height, block));
+                return Ok(());
+            }
             let outcome = self.execute(disk, height, block)?;
             let healed = self.setup.clients.borrow().healed;
             let stalls = !healed && entropy.below(1000) < dose.stall;
@@ -428,16 +483,6 @@ impl Host {
             if entropy.below(1000) < dose.flush {
                 self.flush(effects);
             }
-        }
-        if let Some(fetch) = self.fetching.next() {
-            let until = self.until(entropy, dose.fetch_ms, effects);
-            let (previous, blocks) = disk.read(fetch.first, fetch.last, fetch.max_bytes);
-            let loaded = Event::Loaded {
-                fetch: fetch.fetch,
-                previous: previous.unwrap_or_default(),
-                blocks: blocks.into_iter().map(ChainBlock::stored).collect(),
-            };
-            self.fetching.begin(until, loaded);
         }
         Ok(())
     }
@@ -628,6 +673,7 @@ impl Host {
                     self.tip = self.tip.min(from.previous().unwrap());
                     self.named.split_off(from);
                 }
+                LogOperation::Restore(_) => effects.push(Effect::See(Sight::Repaired)),
                 _ => {}
             }
         }

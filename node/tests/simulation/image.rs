@@ -3,14 +3,15 @@
 //! Invariant (P6): what is derived never reaches beyond the log on the same disk. It is written now and then and as a
 //! whole, so a crash takes it far back, as it does with a database that writes it without a log of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
 
 use quipu_consensus::message::Promise;
 use quipu_consensus::output::{LogOperation, VoteRecord};
-use quipu_consensus::simulator::participant::Link;
+use quipu_consensus::simulator::participant::{Damage, Link};
+use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 use quipu_crypto::merkle::Frontier;
 use quipu_ledger::block::{Block, Executed, Header, Items};
@@ -27,8 +28,12 @@ pub(crate) struct Image {
     pub(crate) start: u64,
     pub(crate) vote: VoteRecord,
     hint: Height,
-    promises: BTreeMap<Slot, Promise>,
+    pub(crate) promises: BTreeMap<Slot, Promise>,
+    /// What stands beside the log.
+    pub(crate) watermark: Option<Promise>,
     blocks: Vec<Block>,
+    /// Blocks that cannot be read, or are not those that belong there.
+    rotten: BTreeSet<Height>,
     pub(crate) links: Vec<Link>,
     /// Where each client request stands first.
     first: BTreeMap<u64, Height>,
@@ -76,7 +81,9 @@ impl Image {
             vote: VoteRecord::default(),
             hint: Height::ZERO,
             promises: BTreeMap::new(),
+            watermark: None,
             blocks: Vec::new(),
+            rotten: BTreeSet::new(),
             links: Vec::new(),
             first: BTreeMap::new(),
             derived: Rc::new(Derived::genesis(genesis)),
@@ -102,19 +109,64 @@ impl Image {
     fn change(&mut self, operation: &LogOperation<ChainBlock>) {
         match operation {
             LogOperation::SetVote(record) => self.vote = *record,
-            LogOperation::Truncate { from } => {
-                self.blocks.truncate(place(*from));
-                self.links.truncate(place(*from));
-                self.first.retain(|_, height| *height < *from);
-            }
+            LogOperation::Truncate { from } => self.truncate(*from),
             LogOperation::Append(blocks) => blocks.iter().for_each(|block| self.append(block.block())),
             LogOperation::CommitHint(height) => self.hint = *height,
             LogOperation::Remember { peer, promise } => {
                 self.promises.insert(*peer, *promise);
             }
-            LogOperation::Watermark(_) => {}
-            LogOperation::Restore(block) => self.blocks[place(block.block().header().height)] = block.block().clone(),
+            LogOperation::Watermark(promise) => self.watermark = Some(*promise),
+            LogOperation::Restore(block) => {
+                let id = block.block().id();
+                assert_eq!(
+                    self.links[place(id.height)].id,
+                    id,
+                    "a block is restored where it stood"
+                );
+                self.rotten.remove(&id.height);
+            }
         }
+    }
+
+    fn truncate(&mut self, from: Height) {
+        self.blocks.truncate(place(from));
+        self.links.truncate(place(from));
+        self.first.retain(|_, height| *height < from);
+        self.rotten.split_off(&from);
+    }
+
+    /// The disk does what no write asked for. What is derived is on it with all that it was derived from, so the log
+    /// does not end below that.
+    pub(crate) fn damage(&mut self, damage: Damage, at: Height) -> bool {
+        let there = at > Height::ZERO && at <= self.tip().height;
+        match damage {
+            Damage::Rot | Damage::Misdirected => there && self.rotten.insert(at),
+            Damage::LostTail | Damage::LostTailAndWatermark => {
+                if !there || at <= self.derived.last.height {
+                    return false;
+                }
+                self.truncate(at);
+                self.hint = self.hint.min(self.tip().height);
+                if damage == Damage::LostTailAndWatermark {
+                    self.watermark = None;
+                }
+                true
+            }
+        }
+    }
+
+    /// What a start does with what it cannot read above what is committed: it is cut, and missed.
+    pub(crate) fn cut_unreadable_end(&mut self) {
+        let settled = self.hint.max(self.derived.last.height);
+        if let Some(from) = self.rotten.range(settled.next()..).next().copied() {
+            self.truncate(from);
+        }
+    }
+
+    /// Which block of the chain cannot be read, where that is so at `height`.
+    pub(crate) fn unreadable(&self, height: Height) -> Option<(Height, Hash)> {
+        let hash = self.links.get(place(height))?.id.hash;
+        self.rotten.contains(&height).then_some((height, hash))
     }
 
     fn append(&mut self, block: &Block) {
@@ -151,6 +203,9 @@ impl Image {
         let mut bytes = 0;
         let mut blocks: Vec<Block> = Vec::new();
         for block in self.blocks.iter().take(place(last) + 1).skip(place(first)) {
+            if self.rotten.contains(&block.header().height) {
+                break;
+            }
             bytes += block.size() as u64;
             if bytes > max_bytes && !blocks.is_empty() {
                 break;

@@ -33,6 +33,11 @@ impl<I, O> Worker<I, O> {
         self.waiting.pop_front()
     }
 
+    /// Gives back what cannot be begun yet.
+    pub(crate) fn put_back(&mut self, item: I) {
+        self.waiting.push_front(item);
+    }
+
     pub(crate) fn begin(&mut self, until: u64, outcome: O) {
         assert!(self.busy.is_none(), "a thread does one thing at a time");
         self.busy = Some((until, outcome));
