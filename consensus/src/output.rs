@@ -50,7 +50,7 @@ pub enum LogOperation<B> {
         promise: Promise,
     },
     /// What the node has promised once this batch is durable: kept beside the log, after the batch, without a sync. At
-    /// the next start it tells whether the log has lost its end (D-4). None is asked for while the node is recovering.
+    /// the next start it tells whether the log has lost its end (D-4), or whether the node was recovering (D-10).
     Watermark(Promise),
     /// Write this block again where it stands in the chain: its stored copy is damaged. Nothing else moves.
     Restore(B),

@@ -37,6 +37,24 @@ pub(crate) struct Recovery {
     due: Tick,
 }
 
+/// The start that a watermark names while its node recovers: no start is ever beyond it.
+const RECOVERING: u64 = u64::MAX;
+
+impl Recovery {
+    /// Whether what was forgotten is known to the last of it: the own watermark has it, and no peer knows of more.
+    fn is_exact(&self, own: Slot) -> bool {
+        let place = |id: BlockId| (id.term, id.height);
+        let noted = self.forgotten.get(&own).filter(|noted| noted.start != RECOVERING);
+        noted.is_some_and(|noted| {
+            self.forgotten.values().all(|promise| {
+                promise.start <= noted.start
+                    && promise.vote <= noted.vote
+                    && place(promise.accepted) <= place(noted.accepted)
+            })
+        })
+    }
+}
+
 /// What the peers were seen to promise, and who was greeted over which session.
 #[derive(Clone, Debug)]
 pub(crate) struct Memory {
@@ -90,10 +108,18 @@ impl<B: Block, R: Rules> Raft<B, R> {
         });
     }
 
-    /// What this node has promised once its present write is durable; nothing while it may have promised more.
+    /// What this node has promised once its present write is durable; nothing while it may have promised more. What
+    /// only peers told it to have forgotten it notes as well: the next start would count past the one they remember.
     pub(super) fn watermark(&self) -> Option<Promise> {
-        let certain = self.recovery.is_none() && !matches!(self.stage, Stage::Waiting(_));
-        certain.then(|| Promise {
+        if let Some(recovery) = &self.recovery {
+            let forgotten = recovery.forgotten.values().map(|promise| promise.accepted);
+            return (!recovery.is_exact(self.slot)).then(|| Promise {
+                start: RECOVERING,
+                vote: self.vote.term,
+                accepted: forgotten.max_by_key(|id| (id.term, id.height)).unwrap_or_default(),
+            });
+        }
+        (!matches!(self.stage, Stage::Waiting(_))).then(|| Promise {
             start: self.start,
             vote: self.vote.term,
             accepted: self.log.tip(),
@@ -258,8 +284,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let terms = heard.values().map(|(term, _)| *term);
         let spent = votes.chain(terms).max().unwrap_or(Term::ZERO);
         let due = self.now.plus(self.settings.election_max_ms);
-        self.recovery = Some(Recovery { heard, forgotten, due });
+        let recovery = Recovery { heard, forgotten, due };
+        let exact = recovery.is_exact(self.slot);
+        self.recovery = Some(recovery);
         self.spend(spent);
+        if !exact {
+            // So that the watermark is written now.
+            self.set_vote(self.vote);
+        }
     }
 
     /// The vote of `term` may be given, and forgotten: it counts as given to itself, so nobody gets it a second time.
@@ -289,7 +321,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Some(recovery) = &self.recovery else { return };
         let (own, heard) = (self.slot, &recovery.heard);
         let forgotten = || recovery.forgotten.values().map(|promise| promise.accepted);
-        let exact = recovery.forgotten.keys().all(|slot| *slot == own);
+        let exact = recovery.is_exact(own);
         let members = self.membership.configuration();
         let since = self.rules.quorum(members, &|slot| {
             slot != own && heard.get(&slot).is_some_and(|(term, _)| self.commit.term > *term)
