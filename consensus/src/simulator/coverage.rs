@@ -59,6 +59,8 @@ pub enum Sight {
     SplitVote,
     /// A block larger than a window was committed.
     LargeBlock,
+    /// A sound node took what it had lawfully cut for forgotten, and waited with the healed majority in vain.
+    HeldBack,
 }
 
 impl Sight {
@@ -79,6 +81,7 @@ impl Sight {
         Self::Deposed,
         Self::SplitVote,
         Self::LargeBlock,
+        Self::HeldBack,
     ];
 
     const fn name(self) -> &'static str {
@@ -98,6 +101,7 @@ impl Sight {
             Self::Deposed => "leader deposed",
             Self::SplitVote => "election without a winner",
             Self::LargeBlock => "block larger than a window committed",
+            Self::HeldBack => "sound node held back by what it had cut",
         }
     }
 }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use quipu_crypto::id::{Slot, Term};
 
+use super::coverage::Sight;
 use super::participant::{Event, Participant};
 use super::run::Run;
-use super::world::{Chore, Happening};
+use super::world::{Chore, Happening, Node};
 use crate::engine::Role;
 use crate::input::Entropy;
 
@@ -54,6 +55,9 @@ impl<P: Participant> Run<P> {
         if self.world.failed.is_some() {
             return;
         }
+        if term.is_none() && self.is_held_back() {
+            return self.world.coverage.see(Sight::HeldBack);
+        }
         if term.is_none() {
             return self.fail("L1", format!("no leader after {patience} ms; {}", self.stand(&fates)));
         }
@@ -80,6 +84,14 @@ impl<P: Participant> Run<P> {
         self.converged(&fates);
     }
 
+    /// Whether a node recovers whose disk has forgotten nothing. A peer's memory does not say in which term a block was
+    /// acknowledged, so a node whose chain has moved on since, within the latest term that the peer knows of, must take
+    /// it for forgotten, and may wait for those who are gone.
+    fn is_held_back(&self) -> bool {
+        let mut nodes = self.world.nodes.values();
+        nodes.any(|node| !node.hit && node.role() == Some(Role::Recovering))
+    }
+
     /// Ends the faults, and draws what becomes of each node.
     fn heal(&mut self) -> BTreeMap<Slot, Fate> {
         let world = &mut self.world;
@@ -97,11 +109,9 @@ impl<P: Participant> Run<P> {
             node.slow_until = 0;
             node.ambush = None;
             node.dead = *fate == Fate::Dead;
-            let (life, was_full) = (node.life, node.full_until > world.now);
             node.full_until = 0;
-            if was_full {
-                world.plan_event(0, *slot, Event::DiskFull(false));
-            }
+            let life = node.life;
+            world.plan_event(0, *slot, Event::DiskFull(false));
             // What a slow disk or a pause has held up goes on at once.
             world.plan(1, Happening::Written { slot: *slot, life });
             if *fate == Fate::Dead {
@@ -172,6 +182,12 @@ impl<P: Participant> Run<P> {
     /// so it is sent less at a time.
     fn converged(&mut self, fates: &BTreeMap<Slot, Fate>) {
         let last = self.world.oracle.final_height().get();
+        let recovers = |node: &Node<P>| node.role() == Some(Role::Recovering);
+        let all_healed = fates.values().all(|fate| *fate == Fate::Healed);
+        if all_healed && self.world.nodes.values().any(recovers) {
+            let stand = self.stand(fates);
+            return self.fail("L2", format!("a recovery has no end though everybody answers; {stand}"));
+        }
         let behind = self.world.nodes.iter().any(|(slot, node)| {
             let height = node.status.as_ref().map_or(0, |status| status.commit.height.get());
             let under_way = if node.role() == Some(Role::Recovering) { 30 } else { 3 };

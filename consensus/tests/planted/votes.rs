@@ -84,11 +84,11 @@ mutants! {
         fn contacts(&self, _due: bool) -> bool { false }
     }
     /// V-12: a leader whose transfer failed takes no blocks any more.
-    NeverGivesUpTransfer, 291, "L3", "v12": {
+    NeverGivesUpTransfer, 164, "L3", "v12": {
         fn gives_up_transfer(&self, _expired: bool) -> bool { false }
     }
     /// V-11: every node waits equally long.
-    WaitsWithoutChance, 14, "L1", "v11": {
+    WaitsWithoutChance, 10, "L1", "v11": {
         fn election_wait(&self, least_ms: u64, _drawn_ms: u64) -> u64 { least_ms }
     }
 }
