@@ -103,7 +103,8 @@ fn a_rotten_table_is_found_by_the_scrubber_and_repaired_from_a_peer() {
         let status = network
             .status_of(&client, 2, "scrubbed", |status| status.disk.passed.is_some())
             .await;
-        assert!(status.disk.damaged > 0 && status.disk.repaired > 0, "{status:?}");
+        assert!(status.disk.damaged > 0, "{status:?}");
+        // The pass may be over before the peers have answered.
         let all = |status: &quipu_node::client_protocol::NodeStatus| status.disk.repaired >= status.disk.damaged;
         network.status_of(&client, 2, "repaired", all).await;
         assert_eq!(compare(&network, &client, tip).await, 0, "no reader has met the damage");
