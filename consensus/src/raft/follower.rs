@@ -172,13 +172,16 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let tip = self.log.tip();
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));
+        // C-2r: the answer speaks in the own term, so it echoes nothing of another: who led both would take it for the
+        // answer to a contact of the later one.
+        let current = append.term == self.vote.term;
         let rejected = Rejected {
             term: self.vote.term,
             previous: append.previous.height,
             conflict_term,
             conflict_first,
             tip,
-            read_token: append.read_token,
+            read_token: if current { append.read_token } else { 0 },
         };
         self.send(to, Class::Control, Message::Rejected(rejected));
     }
