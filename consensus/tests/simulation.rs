@@ -33,6 +33,10 @@ const ONCE_BROKEN: &[(u64, &str)] = &[
     ),
     (102_882, "the same (I3)"),
     (
+        303_299,
+        "a refusal in the leader's term echoed its contact of an earlier one, and confirmed a read (I18)",
+    ),
+    (
         1131,
         "a memory of a block below the own commit held a sound node in recovery (L1)",
     ),

@@ -123,8 +123,8 @@ impl Trace {
                 ..
             } = status;
             lines.push(format!(
-                "         {role:?} term {term} tip {} durable {} commit {}",
-                tip.height, durable.height, commit.height
+                "       {} is {role:?} term {term} tip {} durable {} commit {}",
+                status.slot, tip.height, durable.height, commit.height
             ));
         }
     }

@@ -6,7 +6,7 @@ use super::{Mutant, Planted};
 
 mutants! {
     /// A recovery has no end.
-    NeverRecovers, 10, "L2", "d10": {
+    NeverRecovers, 11, "L2", "d10": {
         fn ends_recovery(&self, _later: bool, _all: bool, _held: bool) -> bool { false }
     }
 }
