@@ -181,14 +181,6 @@ impl Store {
         self.0.poison.get().map(String::as_str)
     }
 
-    /// Whether enough space is free that a write will not fail for want of it ([`crate::limits::MIN_FREE_BYTES`]).
-    ///
-    /// # Errors
-    /// Where the file system does not answer.
-    pub fn free_space_ok(&self) -> Result<bool, StoreError> {
-        Ok(self.free_space()? >= crate::limits::MIN_FREE_BYTES)
-    }
-
     /// Bytes that are free for this process on the store's file system.
     ///
     /// # Errors

@@ -35,10 +35,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     hunt::hunt("replica", &|seed, ms, trace| {
-        let outcome = network::simulate_for(seed, ms, trace);
-        let mut report = outcome.report;
-        report.acknowledged = outcome.answers;
-        report.simulated_ms = outcome.simulated_ms;
-        report
+        network::simulate_for(seed, ms, trace).report
     })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quipu_consensus::block::{Block as EngineBlock, Configuration};
-use quipu_consensus::message::{Append, Found, Message};
+use quipu_consensus::message::{Append, Message};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::BlockId;
 use quipu_ledger::block::{Block, Items, Kind};
@@ -134,28 +134,5 @@ pub fn with_blocks<A, B>(append: Append<A>, blocks: Vec<B>) -> Append<B> {
         commit,
         read_token,
         sign_at,
-    }
-}
-
-/// A message without blocks in another block type. What carries blocks loses them.
-#[must_use]
-pub fn recast<A, B>(message: Message<A>) -> Message<B> {
-    match message {
-        Message::Append(append) => Message::Append(with_blocks(append, Vec::new())),
-        Message::Accepted(accepted) => Message::Accepted(accepted),
-        Message::Rejected(rejected) => Message::Rejected(rejected),
-        Message::PreVote(request) => Message::PreVote(request),
-        Message::PreVoteAnswer(answer) => Message::PreVoteAnswer(answer),
-        Message::RequestVote(request) => Message::RequestVote(request),
-        Message::VoteAnswer(answer) => Message::VoteAnswer(answer),
-        Message::Hello(hello) => Message::Hello(hello),
-        Message::Welcome(welcome) => Message::Welcome(welcome),
-        Message::TimeoutNow(handover) => Message::TimeoutNow(handover),
-        Message::Want(want) => Message::Want(want),
-        Message::Found(found) => Message::Found(Found {
-            height: found.height,
-            hash: found.hash,
-            block: None,
-        }),
     }
 }

@@ -16,7 +16,7 @@ use quipu_ledger::block::{Block, BlockError};
 use quipu_ledger::rules::{ChainTip, Fault, signatures};
 use quipu_ledger::vote::{EngineId, VoteStatement};
 
-use crate::chain_block::{ChainBlock, recast, take_blocks, with_blocks};
+use crate::chain_block::{ChainBlock, take_blocks, with_blocks};
 use crate::limits::REMEMBERED_BLOCKS;
 use crate::peer_protocol::BlockBytes;
 use crate::replica::vote_entries;
@@ -149,7 +149,7 @@ impl Inspector {
                 Ok(Message::Hello(hello))
             }
             Message::Found(found) => self.found(found).map(Message::Found),
-            other => Ok(recast(other)),
+            other => other.map_blocks(|bytes| Ok(ChainBlock::stored(Block::decode(bytes.as_slice())?))),
         }
     }
 

@@ -63,6 +63,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     /// Asks the next peer for each damaged block whose last question has had its time.
     pub(super) fn ask_for_damaged(&mut self) {
+        if self.repairs.wanted.is_empty() {
+            return;
+        }
         let peers = self.membership.peers(self.slot);
         let mut questions = Vec::new();
         for (height, wanted) in &mut self.repairs.wanted {
@@ -90,10 +93,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if want.height > self.log.tip().height {
             return self.answer_want(from, want, None);
         }
-        let fetch = self.next_fetch();
         if self.repairs.asked.contains_key(&from) {
             return; // asked again in its time
         }
+        let fetch = self.next_fetch();
         self.repairs.asked.insert(from, (fetch, want));
         self.effects.push(Output::Fetch {
             fetch,

@@ -14,6 +14,8 @@
 
 mod clients;
 mod derived;
+#[path = "../../../consensus/tests/network/fleet.rs"]
+mod fleet;
 #[path = "../founding/mod.rs"]
 mod founding;
 mod host;
@@ -22,50 +24,13 @@ mod network;
 mod record;
 mod worker;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::Instant;
 
+use fleet::run_seeds;
 use network::{Outcome, simulate_for};
-use quipu_consensus::simulator::coverage::Coverage;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
-}
-
-/// What many runs came to.
-#[derive(Default)]
-struct Sum {
-    runs: u64,
-    blocks: u64,
-    elections: usize,
-    reads: u64,
-    answers: u64,
-    refusals: u64,
-    compared: u64,
-    simulated_ms: u64,
-    coverage: Coverage,
-    broken: Vec<u64>,
-}
-
-impl Sum {
-    fn add(&mut self, outcome: Outcome) {
-        let report = outcome.report;
-        self.runs += 1;
-        self.blocks += report.height;
-        self.elections += report.elections;
-        self.reads += report.reads;
-        self.answers += outcome.answers;
-        self.refusals += outcome.refusals;
-        self.compared += outcome.compared;
-        self.simulated_ms += outcome.simulated_ms;
-        self.coverage.add(&report.coverage);
-        if let Some(violation) = report.violation {
-            println!("seed {}: {} {}", report.seed, violation.invariant, violation.detail);
-            self.broken.push(report.seed);
-        }
-    }
 }
 
 /// How long a run is, simulated ms.
@@ -77,38 +42,22 @@ fn simulate(seed: u64, trace: bool) -> Outcome {
 
 #[test]
 fn no_seed_breaks_an_invariant() {
-    let first = number("QUIPU_FIRST_SEED", 1);
-    let end = first + number("QUIPU_SEEDS", 200);
-    let (next, sum, begun) = (AtomicU64::new(first), Mutex::new(Sum::default()), Instant::now());
-    let threads = thread::available_parallelism().map_or(1, usize::from);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut seed = next.fetch_add(1, Ordering::Relaxed);
-                while seed < end {
-                    let outcome = simulate(seed, false);
-                    sum.lock().unwrap().add(outcome);
-                    seed = next.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-    });
-    let took = begun.elapsed().as_secs_f64();
-    let mut sum = sum.into_inner().unwrap();
-    sum.broken.sort_unstable();
-    println!(
-        "{} runs: {} blocks, {} terms led, {} receipts, {} refusals, {} reads, {} executions compared\n{}",
-        sum.runs, sum.blocks, sum.elections, sum.answers, sum.refusals, sum.reads, sum.compared, sum.coverage
-    );
-    println!(
-        "{} simulated s in {took:.1} s on {threads} cores",
-        sum.simulated_ms / 1000
-    );
-    if let Some(seed) = sum.broken.first() {
+    let (first, count) = (number("QUIPU_FIRST_SEED", 1), number("QUIPU_SEEDS", 200));
+    let (refusals, compared) = (AtomicU64::new(0), AtomicU64::new(0));
+    let run = |seed| {
+        let outcome = simulate(seed, false);
+        refusals.fetch_add(outcome.refusals, Ordering::Relaxed);
+        compared.fetch_add(outcome.compared, Ordering::Relaxed);
+        outcome.report
+    };
+    let totals = run_seeds(first, count, &run, |_| true);
+    let (refusals, compared) = (refusals.into_inner(), compared.into_inner());
+    println!("{totals}\n{refusals} refusals, {compared} executions compared");
+    if let Some((seed, _)) = totals.violations.first() {
         let trace = simulate(*seed, true).report.trace;
         let skip = trace.len().saturating_sub(number("QUIPU_LINES", 60) as usize);
         println!("{}", trace.get(skip..).unwrap_or_default().join("\n"));
-        let broken = &sum.broken;
+        let broken: Vec<u64> = totals.violations.iter().map(|(seed, _)| *seed).collect();
         panic!("seeds {broken:?} break an invariant; the first one's trace is above");
     }
 }

@@ -18,11 +18,10 @@ use crate::host::{Dose, Host, Setup, text_of};
 
 /// What came of a run.
 pub(crate) struct Outcome {
+    /// Acknowledged is what a client was answered with.
     pub(crate) report: Report,
-    pub(crate) answers: u64,
     pub(crate) refusals: u64,
     pub(crate) compared: u64,
-    pub(crate) simulated_ms: u64,
 }
 
 /// Small windows, so that their ends are met within seconds.
@@ -90,20 +89,18 @@ pub(crate) fn simulate_for(seed: u64, ms: u64, trace: bool) -> Outcome {
     let mut report = ran.unwrap_or_else(|panic| panicked(seed, panic.as_ref()));
     if let Ok(clients) = clients.try_borrow() {
         report.violation = report.violation.or_else(|| clients.at_the_end().err());
+        report.acknowledged = clients.answers;
+        report.simulated_ms = clients.now;
         return Outcome {
             report,
-            answers: clients.answers,
             refusals: clients.refusals,
             compared: clients.record.compared,
-            simulated_ms: clients.now,
         };
     }
     Outcome {
         report,
-        answers: 0,
         refusals: 0,
         compared: 0,
-        simulated_ms: 0,
     }
 }
 
