@@ -189,12 +189,8 @@ impl Network {
                 self.resumed |= self.fresh.is_some_and(|fresh| request >= fresh);
             }
             Effect::Halt(reason, _) => unreachable!("{slot} halts: {reason}"),
-            Effect::Commit(_)
-            | Effect::ReadReady(..)
-            | Effect::Wake(_)
-            | Effect::Restart(_)
-            | Effect::See(_)
-            | Effect::Broken(_) => {}
+            Effect::Broken(found) => unreachable!("{slot} breaks {}: {}", found.invariant, found.detail),
+            Effect::Commit(_) | Effect::ReadReady(..) | Effect::Wake(_) | Effect::Restart(_) | Effect::See(_) => {}
         }
     }
 

@@ -162,12 +162,12 @@ impl Network {
                     } => self.queue.push_back((to, Event::Receive(slot, session, message))),
                     Effect::Acknowledge(..) => self.acknowledged += 1,
                     Effect::Halt(reason, _) => panic!("{slot} halts: {reason}"),
+                    Effect::Broken(found) => panic!("{slot} breaks {}: {}", found.invariant, found.detail),
                     Effect::Commit(_)
                     | Effect::ReadReady(..)
                     | Effect::Wake(_)
                     | Effect::Restart(_)
-                    | Effect::See(_)
-                    | Effect::Broken(_) => {}
+                    | Effect::See(_) => {}
                 }
             }
         }

@@ -10,6 +10,7 @@ use quipu_crypto::id::{BlockId, Height, Incarnation, Slot};
 
 use super::block::SimulatedBlock;
 use super::coverage::Sight;
+use super::duties::Duties;
 use super::participant::{Claim, Damage, Effect, Event, Link, Participant};
 use crate::block::Configuration;
 use crate::engine::{Engine, Restored, Settings, Status};
@@ -34,6 +35,7 @@ pub struct EngineHost<R> {
     /// What executing the last of them came to.
     state: Hash,
     loads: Vec<Load>,
+    duties: Duties,
     /// The next height that the scrubber looks at.
     scrub: Height,
     halted: bool,
@@ -213,6 +215,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             window_bytes: setup.settings.window_bytes,
             large_one_of: setup.large_one_of,
             loads: Vec::new(),
+            duties: Duties::default(),
             scrub: Height::ZERO,
             halted: false,
         }
@@ -228,6 +231,9 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
     ) {
         if self.halted {
             return;
+        }
+        if matches!(event, Event::Read(_)) {
+            self.duties.read_asked();
         }
         let mut inputs: Vec<Input<SimulatedBlock>> = Vec::new();
         for load in std::mem::take(&mut self.loads) {
@@ -259,6 +265,8 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         }
         self.execute(now, entropy, disk, effects);
         self.propose(now, entropy, effects);
+        let broken = self.duties.broken(self.engine.status().role);
+        effects.extend(broken.map(Effect::Broken));
     }
 
     fn status(&self) -> Status {
@@ -346,9 +354,15 @@ impl<R: Rules + Clone> EngineHost<R> {
                         max_bytes,
                     });
                 }
-                Output::ReadReady { ticket, height } => effects.push(Effect::ReadReady(ticket.0, height)),
+                Output::ReadReady { ticket, height } => {
+                    self.duties.read_answered();
+                    effects.push(Effect::ReadReady(ticket.0, height));
+                }
                 Output::Truncated { from } => self.proposed.retain(|height, _| *height < from),
-                Output::ReadLost { .. } => effects.push(Effect::See(Sight::ReadLost)),
+                Output::ReadLost { .. } => {
+                    self.duties.read_answered();
+                    effects.push(Effect::See(Sight::ReadLost));
+                }
                 Output::Evidence(_) => effects.push(Effect::See(Sight::Evidence)),
                 Output::Role(_) => {}
                 Output::Halt(halt) => {

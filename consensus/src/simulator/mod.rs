@@ -5,7 +5,7 @@
 //! `delivery` takes an event into a process and its effects out; [`network`], [`disk`], `clock` are what it stands on.
 //! [`faults`] lists what goes wrong and what a seed draws of it, `strike` does it, [`coverage`] counts whom it struck.
 //! [`checkers`] say what must hold whatever goes wrong; [`trace`] keeps what happened. [`participant`] is the seam: the
-//! bare engine behind it is `engine_host`, the node runs its whole replica behind the same trait.
+//! bare engine behind it is `engine_host`, and `duties` is what it owes that; the node runs its whole replica behind it.
 
 pub mod block;
 pub mod checkers;
@@ -13,6 +13,7 @@ mod clock;
 pub mod coverage;
 mod delivery;
 pub mod disk;
+mod duties;
 pub mod engine_host;
 pub mod faults;
 mod liveness;

@@ -26,6 +26,7 @@ use quipu_consensus::message::Message;
 use quipu_consensus::output::{LogOperation, VoteRecord};
 use quipu_consensus::raft::Rules;
 use quipu_consensus::simulator::block::SimulatedBlock;
+use quipu_consensus::simulator::coverage::Sight;
 use quipu_consensus::simulator::disk::Disk;
 use quipu_consensus::simulator::engine_host::{EngineHost, EngineSetup};
 use quipu_consensus::simulator::participant::{Damage, Effect, Event, Participant};
@@ -401,8 +402,10 @@ impl<R: Rules + Clone> Script<R> {
                 self.mark(&format!("{slot} acknowledges {request} in {}", show::id(id)));
             }
             Effect::ReadReady(_, height) => self.mark(&format!("{slot} reads at {height}")),
+            Effect::See(Sight::ReadLost) => self.mark(&format!("{slot} loses a read")),
             Effect::See(_) => {}
-            Effect::Wake(_) | Effect::Restart(_) | Effect::Broken(_) => {
+            Effect::Broken(found) => self.say(format!("{slot} breaks {}: {}", found.invariant, found.detail)),
+            Effect::Wake(_) | Effect::Restart(_) => {
                 panic!("{slot}: a bare engine asks for no such thing")
             }
             Effect::Halt(reason, _) => {

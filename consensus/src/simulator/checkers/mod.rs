@@ -189,6 +189,7 @@ pub fn meaning(invariant: &str) -> &'static str {
         "I18" => "a read sees what was final when it was asked",
         "I19" => "equal stores at equal executed height",
         "I20" => "no message leaves before what it promises is durable",
+        "C-7r" => "whoever waits for a read is told",
         "R-14" => "a leader sends a peer only what it does not know to be there",
         "L1" => "a healed network has a leader within three election timeouts",
         "L2" => "in a healed network all nodes end at one height",
