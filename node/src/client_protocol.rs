@@ -354,6 +354,17 @@ pub struct NodeStatus {
     pub version: String,
     /// How its disk is.
     pub disk: DiskStatus,
+    /// How its clock is.
+    pub clock: ClockStatus,
+}
+
+/// How a node's clock stands beside those of the voters that it reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockStatus {
+    /// How far it is ahead of their median, its own among them, in ms; negative where it is behind.
+    pub ahead_ms: i64,
+    /// Whether that is too far: the node does not stand for election.
+    pub wrong: bool,
 }
 
 /// How a node's disk is, and what was found on it since the start.

@@ -33,6 +33,7 @@ use self::lead::Leading;
 pub(crate) use self::lead::vote_entries;
 use self::read::Reads;
 use crate::chain_block::{ChainBlock, configuration, to_wire};
+use crate::client_protocol::ClockStatus;
 use crate::limits::{EXECUTION_QUEUE_BLOCKS, POOL_LIMITS};
 use crate::network;
 use crate::peer_protocol::PeerFrame;
@@ -164,6 +165,12 @@ impl Replica {
         self.leads() && !self.sessions.is_empty()
     }
 
+    /// How this node's clock stands beside its peers'.
+    #[must_use]
+    pub fn clock(&self) -> ClockStatus {
+        self.clocks.status()
+    }
+
     /// Transactions that wait for a block here, or for their result.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -251,7 +258,7 @@ impl Replica {
     }
 
     fn ticked(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
-        let sound = self.clocks.sound() && !self.stopping;
+        let sound = !self.clocks.status().wrong && !self.stopping;
         if sound != self.may_campaign {
             self.may_campaign = sound;
             self.feed(moment, Input::MayCampaign(sound), out);

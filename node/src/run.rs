@@ -96,6 +96,8 @@ pub struct Runner {
     stop: Option<Stopping>,
     /// Role, term and leader as last told to the log.
     told: Option<(Role, Term, Option<Slot>)>,
+    /// Whether the clock was wrong, as last told to the log.
+    clock_wrong: bool,
 }
 
 /// A stop under way.
@@ -122,6 +124,7 @@ impl Runner {
             readers: HashMap::new(),
             stop: None,
             told: None,
+            clock_wrong: false,
         }
     }
 
@@ -347,6 +350,19 @@ impl Runner {
                 .map_or_else(|| "none".to_owned(), |leader| leader.to_string());
             tracing::info!(role = role(status.role), term = %status.term, leader, tip = %status.tip, "role");
         }
+        let clock = self.replica.clock();
+        if clock.wrong != self.clock_wrong {
+            self.clock_wrong = clock.wrong;
+            let ahead_ms = clock.ahead_ms;
+            if clock.wrong {
+                tracing::error!(
+                    ahead_ms,
+                    "the clock is too far from the peers': this node must not lead"
+                );
+            } else {
+                tracing::info!(ahead_ms, "the clock agrees with the peers' again");
+            }
+        }
         let executed = self.replica.executed();
         let waiting = u64::try_from(self.replica.waiting()).unwrap_or(u64::MAX);
         let tally = self.hands.damages.tally();
@@ -358,6 +374,7 @@ impl Runner {
             node.commit = status.commit.height;
             node.executed = executed;
             node.waiting = waiting;
+            node.clock = clock;
             node.disk.lost = node
                 .disk
                 .lost

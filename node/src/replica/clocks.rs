@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use quipu_crypto::id::{Slot, TimeMs};
 
+use crate::client_protocol::ClockStatus;
+
 /// Furthest from the median that a candidate's clock may be, ms.
 const MAX_CLOCK_DEVIATION_MS: i64 = 2_500;
 
@@ -28,13 +30,16 @@ impl Clocks {
         self.ahead.remove(&peer);
     }
 
-    /// Whether the own clock is near enough to the median.
-    pub(super) fn sound(&self) -> bool {
+    /// Where the own clock stands beside the median.
+    pub(super) fn status(&self) -> ClockStatus {
         let mut all: Vec<i64> = self.ahead.values().copied().chain([0]).collect();
         all.sort_unstable();
         let middle = all.len().saturating_sub(1) / 2;
-        all.get(middle)
-            .is_none_or(|median| median.saturating_abs() <= MAX_CLOCK_DEVIATION_MS)
+        let ahead_ms = all.get(middle).map_or(0, |median| median.saturating_neg());
+        ClockStatus {
+            ahead_ms,
+            wrong: ahead_ms.saturating_abs() > MAX_CLOCK_DEVIATION_MS,
+        }
     }
 }
 
@@ -49,15 +54,21 @@ mod tests {
     #[test]
     fn a_clock_far_from_the_median_is_not_sound_and_one_wrong_peer_does_not_matter() {
         let mut clocks = Clocks::default();
-        assert!(clocks.sound());
+        assert_eq!(clocks.status(), ClockStatus::default());
         clocks.heard(Slot(2), TimeMs(100_000), TimeMs(10_000));
-        assert!(clocks.sound(), "of two the lower middle is the own clock");
+        assert!(!clocks.status().wrong, "of two the lower middle is the own clock");
         clocks.heard(Slot(3), TimeMs(10_100), TimeMs(10_000));
-        assert!(clocks.sound());
+        assert!(!clocks.status().wrong);
         clocks.heard(Slot(3), TimeMs(12_501), TimeMs(10_000));
-        assert!(!clocks.sound());
+        assert_eq!(
+            clocks.status(),
+            ClockStatus {
+                ahead_ms: -2_501,
+                wrong: true
+            }
+        );
         clocks.lost(Slot(2));
         clocks.lost(Slot(3));
-        assert!(clocks.sound());
+        assert!(!clocks.status().wrong);
     }
 }

@@ -17,7 +17,7 @@ use super::kept::Kept;
 use super::restore::Restart;
 use super::{Prepared, StartError};
 use crate::admit::{Admitter, Door};
-use crate::client_protocol::{CloseCode, DiskStatus, NodeStatus};
+use crate::client_protocol::{ClockStatus, CloseCode, DiskStatus, NodeStatus};
 use crate::client_service::ClientService;
 use crate::clock::Ticks;
 use crate::damage::Damages;
@@ -312,5 +312,6 @@ fn first_status(prepared: &Prepared, restart: &Restart, kept: &Kept) -> NodeStat
             lost: kept.lost,
             ..DiskStatus::default()
         },
+        clock: ClockStatus::default(),
     }
 }

@@ -25,18 +25,31 @@ pub(crate) enum Violation {
     /// A transaction in the chain that no client sent.
     Invented(TransactionId),
     /// Acknowledged, and not in the chain.
-    Lost(TransactionId),
+    Lost(Recorded),
     /// Acknowledged with another place or result than the chain has.
-    Misplaced(TransactionId),
+    Misplaced {
+        write: Recorded,
+        placed: (Version, Outcome),
+    },
     /// Said to be in no block, and is in one.
-    CameAfterAll(TransactionId),
-    /// Began after something of `seen` was known, and stands at or before it.
-    OutOfOrder { begin: u64, seen: Height, placed: Height },
-    /// Read a state from before what was acknowledged when it began.
-    Stale { begin: u64, seen: Height, read: Height },
-    /// Read what is not the state at its height.
-    WrongRead { begin: u64, height: Height },
+    CameAfterAll {
+        write: Recorded,
+        placed: (Version, Outcome),
+    },
+    /// A write that began after something of a height was `known`, and is placed at or before it.
+    OutOfOrder {
+        write: Recorded,
+        placed: Height,
+        known: Recorded,
+    },
+    /// A read of a state from before what was `known` when it began.
+    Stale { read: Recorded, known: Recorded },
+    /// A read of what is not the state at its height; none where the chain does not reach there.
+    WrongRead { read: Recorded, truth: Option<Found> },
 }
+
+/// Key, value, version.
+pub(crate) type Found = Vec<(Vec<u8>, Vec<u8>, Version)>;
 
 type State = BTreeMap<Vec<u8>, (Vec<u8>, Version)>;
 type Places = HashMap<TransactionId, (Version, Outcome)>;
@@ -50,11 +63,15 @@ pub(crate) fn check(chain: &[Placed], tip: Height, history: &[Recorded]) -> Vec<
         if let Act::Write { id, fate } = recorded.act {
             sent.insert(id);
             match (fate, places.get(&id)) {
-                (Fate::Acknowledged(..), None) => found.push(Violation::Lost(id)),
-                (Fate::Acknowledged(version, outcome), Some(place)) if *place != (version, outcome) => {
-                    found.push(Violation::Misplaced(id));
+                (Fate::Acknowledged(..), None) => found.push(Violation::Lost(recorded.clone())),
+                (Fate::Acknowledged(version, outcome), Some(&placed)) if placed != (version, outcome) => {
+                    let write = recorded.clone();
+                    found.push(Violation::Misplaced { write, placed });
                 }
-                (Fate::Never, Some(_)) => found.push(Violation::CameAfterAll(id)),
+                (Fate::Never, Some(&placed)) => {
+                    let write = recorded.clone();
+                    found.push(Violation::CameAfterAll { write, placed });
+                }
                 _ => {}
             }
         }
@@ -101,8 +118,8 @@ fn replay(chain: &[Placed], tip: Height, history: &[Recorded], found: &mut Vec<V
     for read in reads {
         if height_of(&read.act) > tip {
             found.push(Violation::WrongRead {
-                begin: read.begin,
-                height: height_of(&read.act),
+                read: read.clone(),
+                truth: None,
             });
         } else {
             compare(&state, read, found);
@@ -144,16 +161,13 @@ fn execute(state: &mut State, placed: &Placed) -> Outcome {
 
 fn compare(state: &State, read: &Recorded, found: &mut Vec<Violation>) {
     let Act::Read {
-        wanted,
-        found: seen,
-        height,
-        ..
+        wanted, found: seen, ..
     } = &read.act
     else {
         return;
     };
     let entry = |(key, (value, version)): (&Vec<u8>, &(Vec<u8>, Version))| (key.clone(), value.clone(), *version);
-    let truth: Vec<_> = match wanted {
+    let truth: Found = match wanted {
         Wanted::Key(key) => state.get_key_value(key).map(entry).into_iter().collect(),
         Wanted::Prefix(prefix) => state
             .range(prefix.clone()..)
@@ -163,13 +177,14 @@ fn compare(state: &State, read: &Recorded, found: &mut Vec<Violation>) {
     };
     if truth != *seen {
         found.push(Violation::WrongRead {
-            begin: read.begin,
-            height: *height,
+            read: read.clone(),
+            truth: Some(truth),
         });
     }
 }
 
-fn height_of(act: &Act) -> Height {
+/// The height that somebody knows of who has seen this.
+pub(super) fn height_of(act: &Act) -> Height {
     match act {
         Act::Read { height, .. } => *height,
         Act::Write {
@@ -189,28 +204,30 @@ fn order(places: &Places, history: &[Recorded], found: &mut Vec<Violation>) {
     let mut by_begin: Vec<&Recorded> = history.iter().collect();
     by_begin.sort_by_key(|recorded| recorded.begin);
     let mut known = by_end.into_iter().peekable();
-    let mut seen = Height(0);
+    let mut latest: Option<&Recorded> = None;
     for recorded in by_begin {
-        let begin = recorded.begin;
-        while let Some(earlier) = known.next_if(|earlier| earlier.end < begin) {
-            seen = seen.max(height_of(&earlier.act));
+        while let Some(earlier) = known.next_if(|earlier| earlier.end < recorded.begin) {
+            if latest.is_none_or(|latest| height_of(&latest.act) < height_of(&earlier.act)) {
+                latest = Some(earlier);
+            }
         }
+        let Some(latest) = latest else { continue };
+        let seen = height_of(&latest.act);
         match &recorded.act {
             Act::Read {
                 height, fresh: true, ..
             } if *height < seen => found.push(Violation::Stale {
-                begin,
-                seen,
-                read: *height,
+                read: recorded.clone(),
+                known: latest.clone(),
             }),
             Act::Write { id, .. } => {
                 if let Some((version, _)) = places.get(id)
                     && version.height <= seen
                 {
                     found.push(Violation::OutOfOrder {
-                        begin,
-                        seen,
+                        write: recorded.clone(),
                         placed: version.height,
+                        known: latest.clone(),
                     });
                 }
             }
@@ -271,6 +288,7 @@ mod tests {
         let act = Act::Write { id: id(number), fate };
         Recorded {
             client: 0,
+            node: None,
             begin,
             end,
             act,
@@ -286,6 +304,7 @@ mod tests {
         };
         Recorded {
             client: 0,
+            node: None,
             begin,
             end,
             act,
@@ -326,12 +345,11 @@ mod tests {
     #[test]
     fn a_stale_read_is_found() {
         let (chain, mut history) = two();
-        history.push(read((41, 42), "one", at(3, 0), 4));
         let stale = Violation::Stale {
-            begin: 41,
-            seen: Height(5),
-            read: Height(4),
+            read: read((41, 42), "one", at(3, 0), 4),
+            known: history[1].clone(),
         };
+        history.push(read((41, 42), "one", at(3, 0), 4));
         assert_eq!(judged(&chain, &history), [stale]);
     }
 
@@ -358,18 +376,20 @@ mod tests {
         history.push(read((41, 42), "other", at(5, 1), 6));
         history.push(read((41, 42), "one", at(3, 0), 6));
         history.push(read((41, 42), "two", at(5, 1), 10));
-        let wrong = |height| Violation::WrongRead {
-            begin: 41,
-            height: Height(height),
+        let truth = vec![(b"key".to_vec(), b"two".to_vec(), at(5, 1))];
+        let wrong = |read: usize, truth| Violation::WrongRead {
+            read: history[read].clone(),
+            truth,
         };
-        assert_eq!(judged(&chain, &history), [wrong(6), wrong(6), wrong(10)]);
+        let all = [wrong(2, Some(truth.clone())), wrong(3, Some(truth)), wrong(4, None)];
+        assert_eq!(judged(&chain, &history), all);
     }
 
     #[test]
     fn an_acknowledged_write_that_is_lost_is_found() {
         let (mut chain, history) = two();
         chain.pop();
-        assert_eq!(judged(&chain, &history), [Violation::Lost(id(2))]);
+        assert_eq!(judged(&chain, &history), [Violation::Lost(history[1].clone())]);
     }
 
     #[test]
@@ -417,27 +437,30 @@ mod tests {
         chain.push(placed(3, at(6, 0), vec![put("three")]));
         assert_eq!(judged(&chain, &history), [Violation::Invented(id(3))]);
         history.push(written(3, (50, 60), Fate::Never));
-        assert_eq!(judged(&chain, &history), [Violation::CameAfterAll(id(3))]);
+        let placed = (at(6, 0), Outcome::Applied);
+        let write = history[2].clone();
+        assert_eq!(judged(&chain, &history), [Violation::CameAfterAll { write, placed }]);
         history[2] = acknowledged(3, (50, 60), at(6, 1));
-        assert_eq!(judged(&chain, &history), [Violation::Misplaced(id(3))]);
+        let write = history[2].clone();
+        assert_eq!(judged(&chain, &history), [Violation::Misplaced { write, placed }]);
     }
 
     #[test]
     fn a_later_write_in_an_earlier_or_the_same_block_is_found() {
         let (chain, mut history) = two();
         (history[0].begin, history[0].end) = (50, 60);
-        let disorder = |seen, placed| Violation::OutOfOrder {
-            begin: 50,
-            seen: Height(seen),
+        let disorder = |history: &[Recorded], placed| Violation::OutOfOrder {
+            write: history[0].clone(),
             placed: Height(placed),
+            known: history[1].clone(),
         };
-        assert_eq!(judged(&chain, &history), [disorder(5, 3)]);
+        assert_eq!(judged(&chain, &history), [disorder(&history, 3)]);
         // The chain tells the place of an unresolved one too.
         history[0] = written(1, (50, 60), Fate::Unresolved);
-        assert_eq!(judged(&chain, &history), [disorder(5, 3)]);
+        assert_eq!(judged(&chain, &history), [disorder(&history, 3)]);
         let (mut chain, mut history) = two();
         chain[0].version = at(5, 0);
         history[0] = acknowledged(1, (50, 60), at(5, 0));
-        assert_eq!(judged(&chain, &history), [disorder(5, 5)]);
+        assert_eq!(judged(&chain, &history), [disorder(&history, 5)]);
     }
 }

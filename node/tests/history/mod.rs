@@ -3,19 +3,22 @@
 //! Invariant: times are of one clock, that of the process in which all clients run.
 
 pub(crate) mod checker;
+mod telling;
 
 use std::path::Path;
 
-use quipu_crypto::id::{Height, TransactionId};
+use quipu_crypto::id::{Height, Slot, TransactionId};
 use quipu_ledger::operation::{Operation, Version};
 use quipu_ledger::result::Outcome;
 use quipu_ledger::store::Store;
 
 /// An operation of a client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     /// The connection that it came through.
     pub(crate) client: usize,
+    /// The node that was to answer it, where one alone was asked.
+    pub(crate) node: Option<Slot>,
     /// When it was called, ns.
     pub(crate) begin: u64,
     /// When its answer was there, ns.
@@ -24,7 +27,7 @@ pub(crate) struct Recorded {
 }
 
 /// What was done, and what came of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// A transaction.
     Write { id: TransactionId, fate: Fate },

@@ -13,7 +13,7 @@ use quipu_crypto::id::{NetworkId, Slot, TimeMs, TransactionId};
 use quipu_crypto::key::SecretKey;
 use quipu_ledger::operation::{Condition, Namespace, Operation, Version};
 use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
-use quipu_node::client::Client;
+use quipu_node::client::{Client, ClientSettings};
 use quipu_node::client_protocol::{Answer, Call, Consistency};
 use quipu_node::clock;
 use tokio::task::JoinHandle;
@@ -89,7 +89,7 @@ impl Load {
         let mut workers = Vec::new();
         for site in 0..CLIENT_SITES {
             for _ in 0..CLIENTS_A_SITE {
-                let client = lab.processes.client();
+                let client = lab.client(site, ClientSettings::default());
                 for _ in 0..WORKERS_A_CLIENT {
                     let worker = Worker {
                         name: workers.len(),
@@ -260,7 +260,7 @@ impl Worker {
                 return;
             }
         };
-        self.record(begin, Act::Write { id, fate });
+        self.record(None, begin, Act::Write { id, fate });
     }
 
     /// Asks for one whose answer was lost; `last` for all of them.
@@ -284,7 +284,7 @@ impl Worker {
                     continue;
                 }
             };
-            self.record(begin, Act::Write { id, fate });
+            self.record(Some(node), begin, Act::Write { id, fate });
         }
     }
 
@@ -296,7 +296,7 @@ impl Worker {
             at: None,
             consistency: consistency(fresh),
         };
-        let (begin, answer) = self.ask(call).await;
+        let (node, begin, answer) = self.ask(call).await;
         let Some(Answer::Value { entry, height }) = answer else {
             return None;
         };
@@ -307,7 +307,7 @@ impl Worker {
             height,
             fresh,
         };
-        self.record(begin, act);
+        self.record(node, begin, act);
         Some(found.map(|(_, value, version)| (value, version)))
     }
 
@@ -319,7 +319,7 @@ impl Worker {
             limit: 100,
             consistency: Consistency::Linearizable,
         };
-        let (begin, answer) = self.ask(call).await;
+        let (node, begin, answer) = self.ask(call).await;
         if let Some(Answer::Entries { entries, height, .. }) = answer {
             let entry = |entry: quipu_node::client_protocol::Entry| (entry.key, entry.value, entry.version);
             let act = Act::Read {
@@ -328,29 +328,30 @@ impl Worker {
                 height,
                 fresh: true,
             };
-            self.record(begin, act);
+            self.record(node, begin, act);
         }
     }
 
     /// Asks a node drawn at random, or whichever answers.
-    async fn ask(&mut self, call: Call) -> (u64, Option<Answer>) {
+    async fn ask(&mut self, call: Call) -> (Option<Slot>, u64, Option<Answer>) {
         let node = self.node();
+        let node = self.random.chance(self.shared.habits.picky_permille).then_some(node);
         let begin = self.shared.now();
-        let answer = if self.random.chance(self.shared.habits.picky_permille) {
-            self.client.call_node(node, call, PATIENCE / 3).await
-        } else {
-            self.client.call(call, PATIENCE).await
+        let answer = match node {
+            Some(node) => self.client.call_node(node, call, PATIENCE / 3).await,
+            None => self.client.call(call, PATIENCE).await,
         };
-        (begin, answer.ok())
+        (node, begin, answer.ok())
     }
 
-    fn record(&mut self, begin: u64, act: Act) {
+    fn record(&mut self, node: Option<Slot>, begin: u64, act: Act) {
         if matches!(act, Act::Read { .. }) {
             self.shared.read.fetch_add(1, Ordering::Relaxed);
         }
         let end = self.shared.now();
         self.recorded.push(Recorded {
             client: self.name / WORKERS_A_CLIENT,
+            node,
             begin,
             end,
             act,

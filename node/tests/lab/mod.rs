@@ -1,11 +1,13 @@
 //! Keeps a network of real nodes in network namespaces of their own, and everything that can be done to it.
 //!
-//! The nodes' datagrams pass through a [`switch::Switch`] in this process. Where namespaces are not permitted the nodes
-//! share the loopback, and faults of the network are left out; likewise clocks where libfaketime is not installed.
-//! Both are said loudly. Leaves which fault when to `nemesis`, and what clients do to `load`.
+//! The nodes' datagrams pass through a [`switch::Switch`] in this process. Where namespaces are not permitted (or
+//! `QUIPU_LAB_LOOPBACK` is set) the nodes share the loopback, with the same faults between them. Where libfaketime is
+//! not installed clocks are left alone, which is said loudly.
+//! Leaves which fault when to `nemesis`, and what clients do to `load`.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 pub(crate) mod load;
+pub(crate) mod loopback;
 pub(crate) mod nemesis;
 pub(crate) mod spaces;
 pub(crate) mod switch;
@@ -20,9 +22,10 @@ use quipu_node::client_protocol::{Answer, Call, NodeStatus};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use crate::processes::{PROGRAM, Processes};
+use crate::processes::{Processes, program};
+use loopback::Loopback;
 use spaces::Spaces;
-use switch::Switch;
+use switch::{Ground, Switch};
 
 /// Places of clients that can be cut off.
 pub(crate) const CLIENT_SITES: usize = 2;
@@ -32,10 +35,12 @@ pub(crate) struct Lab {
     /// A runtime in the namespace of each client site; the last one is never cut off.
     runtimes: Vec<Runtime>,
     pub(crate) processes: Processes,
-    pub(crate) switch: Option<Switch>,
+    pub(crate) switch: Switch,
     pub(crate) clocks: Option<Clocks>,
     pub(crate) paused: Vec<bool>,
-    spaces: Option<Arc<Spaces>>,
+    ground: Ground,
+    /// Every process that was ever started.
+    launched: Vec<u32>,
 }
 
 /// Files that tell libfaketime in each node what to add to the wall clock.
@@ -75,42 +80,46 @@ impl Clocks {
 impl Lab {
     pub(crate) fn start(nodes: usize, seed: u64) -> Self {
         let sites = nodes + CLIENT_SITES + 1;
-        let spaces = Spaces::make(sites).map(Arc::new);
+        let ground = ground(nodes, sites);
         let (clocks, library) = Clocks::find(nodes).unzip();
-        if spaces.is_none() {
-            println!("!! NOT TESTED: network namespaces are not permitted here, so no partition, loss or delay");
-        }
         if clocks.is_none() {
             println!("!! NOT TESTED: libfaketime is not installed (Debian: libfaketime), so no wrong clocks");
         }
-        let switch = spaces.clone().map(|spaces| Switch::start(spaces, nodes, seed));
-        let processes = match &spaces {
-            None => Processes::start(nodes),
-            Some(made) => {
-                let addresses = (0..nodes).map(|node| switch::address(node).to_string()).collect();
-                let names: Vec<String> = (0..nodes).map(|node| made.name(node).to_owned()).collect();
-                let files = clocks.as_ref().map(|clocks: &Clocks| clocks.files.clone());
-                let command = move |node: usize| {
-                    let mut command = Command::new("ip");
-                    command.args(["netns", "exec", &names[node]]);
-                    match (&library, &files) {
-                        (Some(library), Some(files)) => wrong_clock(&mut command, library, &files[node]),
-                        _ => command.arg(PROGRAM),
-                    };
-                    command
-                };
-                Processes::start_at(addresses, Box::new(command))
+        let switch = Switch::start(ground.clone(), nodes, seed);
+        let homes = (0..nodes).map(|node| match &ground {
+            Ground::Spaces(_) => (switch::address(node).into(), switch::address(node).into()),
+            Ground::Loopback(loopback) => (loopback.own(node), loopback.public(node)),
+        });
+        let homes = homes.collect();
+        let files = clocks.as_ref().map(|clocks: &Clocks| clocks.files.clone());
+        let below = ground.clone();
+        let command = move |node: usize| {
+            let mut words: Vec<String> = match &below {
+                Ground::Spaces(spaces) => ["ip", "netns", "exec", spaces.name(node)].map(str::to_owned).into(),
+                Ground::Loopback(_) => Vec::new(),
+            };
+            if let (Some(library), Some(files)) = (&library, &files) {
+                let own_mounts = matches!(below, Ground::Spaces(_));
+                words.extend(wrong_clock(library, &files[node], own_mounts));
             }
+            words.push(program());
+            let mut command = Command::new(&words[0]);
+            command.args(&words[1..]);
+            command
         };
-        let runtimes = (nodes..sites).map(|site| runtime(spaces.clone(), site)).collect();
-        Self {
+        let processes = Processes::make_at(homes, Box::new(command));
+        let runtimes = (nodes..sites).map(|site| runtime(ground.clone(), site)).collect();
+        let mut lab = Self {
             runtimes,
             paused: vec![false; processes.count()],
             processes,
             switch,
             clocks,
-            spaces,
-        }
+            ground,
+            launched: Vec::new(),
+        };
+        (0..nodes).for_each(|node| lab.launch(node));
+        lab
     }
 
     pub(crate) fn nodes(&self) -> usize {
@@ -128,13 +137,22 @@ impl Lab {
         runtime.block_on(runtime.spawn(task)).unwrap()
     }
 
-    /// A client that waits only shortly: for looking on.
+    /// A client at a site of clients.
+    pub(crate) fn client(&self, site: usize, settings: ClientSettings) -> Client {
+        self.processes.client_to(settings, |node, address| match &self.ground {
+            Ground::Spaces(_) => address.to_owned(),
+            Ground::Loopback(loopback) => loopback.door(site, node).to_string(),
+        })
+    }
+
+    /// A client that waits only shortly, at the place that is never cut off: for looking on.
     pub(crate) fn looker(&self) -> Client {
-        self.processes.client_with(ClientSettings {
+        let settings = ClientSettings {
             connect_timeout: Duration::from_millis(400),
             request_timeout: Duration::from_millis(400),
             ..ClientSettings::default()
-        })
+        };
+        self.client(CLIENT_SITES, settings)
     }
 
     /// What each node says of itself, where it answers soon.
@@ -163,6 +181,29 @@ impl Lab {
             }
             statuses
         })
+    }
+
+    /// Waits until a node says of itself what is wanted.
+    pub(crate) fn wait_for_status(
+        &self,
+        looker: &Client,
+        node: usize,
+        what: &str,
+        wanted: impl Fn(&NodeStatus) -> bool,
+    ) {
+        let begin = Instant::now();
+        loop {
+            let status = self.statuses(looker).swap_remove(node);
+            if status.as_ref().is_some_and(&wanted) {
+                return;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "node {node} is not {what}: {status:?}\n{}",
+                self.processes.tail(node)
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The node that leads in the highest term, if one says so.
@@ -214,6 +255,7 @@ impl Lab {
     pub(crate) fn launch(&mut self, node: usize) {
         if !self.processes.runs(node) {
             self.processes.launch(node);
+            self.launched.extend(self.processes.pid(node));
         }
     }
 
@@ -226,9 +268,7 @@ impl Lab {
                 clocks.set(node, 0);
             }
         }
-        if let Some(switch) = &self.switch {
-            switch.heal();
-        }
+        self.switch.heal();
     }
 
     /// Ends the runtimes of the clients and the nodes, so that the copies can be read.
@@ -252,26 +292,58 @@ impl Lab {
     }
 }
 
-/// Its own file of the offset, read again each second; only the wall clock is moved, no timer.
-fn wrong_clock<'c>(command: &'c mut Command, library: &Path, file: &Path) -> &'c mut Command {
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // What libfaketime leaves behind where a process shares our mounts.
+        for pid in &self.launched {
+            for name in ["faketime_shm_", "sem.faketime_sem_"] {
+                let _none = std::fs::remove_file(Path::new("/dev/shm").join(format!("{name}{pid}")));
+            }
+        }
+    }
+}
+
+/// Network namespaces, or the loopback where they are not permitted.
+fn ground(nodes: usize, sites: usize) -> Ground {
+    let wished = std::env::var_os("QUIPU_LAB_LOOPBACK").is_some();
+    match Spaces::make(sites).filter(|_| !wished) {
+        Some(spaces) => Ground::Spaces(Arc::new(spaces)),
+        None => {
+            println!("no network namespaces: the nodes share the loopback, the switch is between them all the same");
+            Ground::Loopback(Arc::new(Loopback::new(nodes)))
+        }
+    }
+}
+
+/// What to put before a program: its own file of the offset, read again each second; only the wall clock is moved, no
+/// timer.
+///
+/// It leaves shared memory behind when its process is killed: where a process has its own mounts, that goes with them.
+fn wrong_clock(library: &Path, file: &Path, own_mounts: bool) -> Vec<String> {
+    let mounts = "mount -t tmpfs tmpfs /dev/shm && exec env \"$@\"";
+    let begin: &[&str] = if own_mounts {
+        &["sh", "-c", mounts, "sh"]
+    } else {
+        &["env"]
+    };
     let set = |name: &str, value: &str| format!("{name}={value}");
-    // It leaves shared memory behind when its process is killed: that goes with the process's own mounts.
-    command
-        .args(["sh", "-c", "mount -t tmpfs tmpfs /dev/shm && exec env \"$@\"", "sh"])
-        .arg(set("LD_PRELOAD", library.to_str().unwrap()))
-        .arg(set("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()))
-        .arg(set("FAKETIME_CACHE_DURATION", "1"))
-        .arg(set("FAKETIME_DONT_FAKE_MONOTONIC", "1"))
-        .arg(set("NO_FAKE_STAT", "1"))
-        .arg(PROGRAM)
+    let mut words: Vec<String> = begin.iter().map(|word| (*word).to_owned()).collect();
+    words.extend([
+        set("LD_PRELOAD", library.to_str().unwrap()),
+        set("FAKETIME_TIMESTAMP_FILE", file.to_str().unwrap()),
+        set("FAKETIME_CACHE_DURATION", "1"),
+        set("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        set("NO_FAKE_STAT", "1"),
+    ]);
+    words
 }
 
 /// A runtime whose sockets are all at `site`.
-fn runtime(spaces: Option<Arc<Spaces>>, site: usize) -> Runtime {
+fn runtime(ground: Ground, site: usize) -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .on_thread_start(move || {
-            if let Some(spaces) = &spaces {
+            if let Ground::Spaces(spaces) = &ground {
                 spaces.enter(site);
             }
         })

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use quipu_consensus::input::Entropy;
 use quipu_consensus::simulator::random::Random;
 use quipu_node::client::Client;
+use quipu_node::limits::ENGINE_SETTINGS;
 
 use super::load::Load;
 use super::switch::Link;
@@ -26,6 +27,7 @@ enum Fault {
     KillAll,
     Restart,
     Pause,
+    Nap,
     Partition,
     OneWay,
     Partial,
@@ -37,11 +39,12 @@ enum Fault {
     Clock,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 14] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::Restart,
     Fault::Pause,
+    Fault::Nap,
     Fault::Partition,
     Fault::OneWay,
     Fault::Partial,
@@ -112,11 +115,7 @@ impl<'a> Nemesis<'a> {
     }
 
     fn act(&mut self, fault: Fault) {
-        let network = !matches!(
-            fault,
-            Fault::Kill | Fault::KillAll | Fault::Restart | Fault::Pause | Fault::Clock
-        );
-        if (network && self.lab.switch.is_none()) || (fault == Fault::Clock && self.lab.clocks.is_none()) {
+        if fault == Fault::Clock && self.lab.clocks.is_none() {
             return;
         }
         *self.done.entry(fault).or_default() += 1;
@@ -134,6 +133,14 @@ impl<'a> Nemesis<'a> {
             Fault::Pause => {
                 let node = self.victim();
                 self.lab.pause(node);
+            }
+            Fault::Nap => {
+                // As long as it takes the others to elect: it wakes up and believes that it leads.
+                let leader = self.lab.leader(&self.looker);
+                let node = leader.unwrap_or_else(|| self.below(self.lab.nodes()));
+                self.lab.pause(node);
+                self.hold(ENGINE_SETTINGS.election_min_ms, 3 * ENGINE_SETTINGS.election_max_ms);
+                self.lab.resume(node);
             }
             Fault::Clock => {
                 let node = self.victim();
@@ -155,7 +162,7 @@ impl<'a> Nemesis<'a> {
             }
             Fault::OneWay => {
                 let (node, out) = (self.victim(), self.random.chance(500));
-                let switch = self.lab.switch.as_ref().unwrap();
+                let switch = &self.lab.switch;
                 for other in (0..nodes + CLIENT_SITES).filter(|other| *other != node) {
                     let (from, to) = if out { (node, other) } else { (other, node) };
                     switch.set(from, to, CUT);
@@ -174,7 +181,7 @@ impl<'a> Nemesis<'a> {
                 let site = nodes + self.below(CLIENT_SITES);
                 for node in 0..nodes {
                     if self.random.chance(600) {
-                        self.lab.switch.as_ref().unwrap().set_both(site, node, CUT);
+                        self.lab.switch.set_both(site, node, CUT);
                     }
                 }
             }
@@ -182,7 +189,7 @@ impl<'a> Nemesis<'a> {
                 let link = self.bad(fault);
                 let all = self.random.chance(500);
                 let node = self.victim();
-                let switch = self.lab.switch.as_ref().unwrap();
+                let switch = &self.lab.switch;
                 if all {
                     switch.set_all(link);
                 } else {
@@ -215,7 +222,7 @@ impl<'a> Nemesis<'a> {
         let nodes = self.lab.nodes();
         for one in 0..nodes {
             for other in (one + 1..nodes).filter(|other| cut(one, *other)) {
-                self.lab.switch.as_ref().unwrap().set_both(one, other, CUT);
+                self.lab.switch.set_both(one, other, CUT);
             }
         }
     }
@@ -230,12 +237,10 @@ impl<'a> Nemesis<'a> {
                 0 => self.lab.kill(node),
                 1 => self.lab.pause(node),
                 way => {
-                    if let Some(switch) = &self.lab.switch {
-                        for other in (0..nodes + CLIENT_SITES).filter(|other| *other != node) {
-                            switch.set(node, other, CUT);
-                            if way == 2 {
-                                switch.set(other, node, CUT);
-                            }
+                    for other in (0..nodes + CLIENT_SITES).filter(|other| *other != node) {
+                        self.lab.switch.set(node, other, CUT);
+                        if way == 2 {
+                            self.lab.switch.set(other, node, CUT);
                         }
                     }
                 }
@@ -284,9 +289,7 @@ impl<'a> Nemesis<'a> {
 
     pub(crate) fn report(&self) {
         println!("faults: {:?}", self.done);
-        if let Some(switch) = &self.lab.switch {
-            println!("datagrams: {:?}", switch.counts());
-        }
+        println!("datagrams: {:?}", self.lab.switch.counts());
         let longest = self.healed.iter().max().copied().unwrap_or_default();
         println!(
             "progress demanded {} times, {PROGRESS} acknowledgements came within {longest:?} at the longest",

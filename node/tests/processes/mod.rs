@@ -3,7 +3,7 @@
 
 pub(crate) mod copies;
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -20,8 +20,10 @@ use quipu_node::init::{self, Wish};
 use quipu_node::{clock, config};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The program under test.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_quipu-node");
+/// The program under test: `QUIPU_NODE_PROGRAM` names another build of it than the one beside the tests.
+pub(crate) fn program() -> String {
+    std::env::var("QUIPU_NODE_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_quipu-node").to_owned())
+}
 
 /// The processes and what is needed to speak with them.
 pub(crate) struct Processes {
@@ -44,37 +46,34 @@ impl Processes {
         network
     }
 
-    /// Makes and starts a network of nodes at these addresses.
-    pub(crate) fn start_at(addresses: Vec<String>, command: Program) -> Self {
-        let count = addresses.len();
-        let mut network = Self::make_at(addresses, command, |_| {}, |_| {});
-        (0..count).for_each(|node| network.launch(node));
-        network
-    }
-
     /// Makes a network of `count` nodes; `place` prepares each node's directory, `tune` its configuration.
     pub(crate) fn make(count: usize, place: impl Fn(&Path), tune: impl Fn(&mut config::ConfigFile)) -> Self {
-        let addresses = (0..count).map(|_| free_address()).collect();
-        Self::make_at(addresses, Box::new(|_| Command::new(PROGRAM)), place, tune)
+        let homes = (0..count).map(|_| free_address()).map(|address| (address, address));
+        Self::make_tuned(homes.collect(), Box::new(|_| Command::new(program())), place, tune)
     }
 
-    fn make_at(
-        addresses: Vec<String>,
+    /// Makes a network of nodes: where each listens, and the address by which the others know it.
+    pub(crate) fn make_at(homes: Vec<(SocketAddr, SocketAddr)>, command: Program) -> Self {
+        Self::make_tuned(homes, command, |_| {}, |_| {})
+    }
+
+    fn make_tuned(
+        homes: Vec<(SocketAddr, SocketAddr)>,
         command: Program,
         place: impl Fn(&Path),
         tune: impl Fn(&mut config::ConfigFile),
     ) -> Self {
-        let count = addresses.len();
+        let count = homes.len();
         let root = tempfile::tempdir().unwrap();
         let client_key = SecretKey::from_seed([200; 32]);
         let nodes: Vec<_> = (1..=count)
-            .zip(addresses)
-            .map(|(n, address)| {
+            .zip(homes)
+            .map(|(n, (listen, address))| {
                 let wish = Wish {
                     dir: root.path().join(format!("node{n}")),
                     name: format!("node{n}"),
-                    listen: address.parse().unwrap(),
-                    address,
+                    listen,
+                    address: address.to_string(),
                     passphrase: None,
                 };
                 place(&wish.dir);
@@ -156,6 +155,11 @@ impl Processes {
     /// Whether its process was started and not ended since.
     pub(crate) fn runs(&self, node: usize) -> bool {
         self.children[node].is_some()
+    }
+
+    /// The process of a node.
+    pub(crate) fn pid(&self, node: usize) -> Option<u32> {
+        self.children[node].as_ref().map(Child::id)
     }
 
     /// SIGTERM to all, and waits.
@@ -242,13 +246,19 @@ impl Processes {
     }
 
     pub(crate) fn client_with(&self, settings: ClientSettings) -> Client {
-        let endpoint = |node: &quipu_ledger::membership::Node| Endpoint {
+        self.client_to(settings, |_, address| address.to_owned())
+    }
+
+    /// A client that reaches each node at `address(node, its address for the others)`.
+    pub(crate) fn client_to(&self, settings: ClientSettings, address: impl Fn(usize, &str) -> String) -> Client {
+        let nodes = self.genesis.membership().nodes.iter().enumerate();
+        let endpoints = nodes.map(|(index, node)| Endpoint {
             slot: node.slot,
             name: node.name.clone(),
-            address: node.address.clone(),
+            address: address(index, &node.address),
             key: node.key,
-        };
-        let endpoints = self.genesis.membership().nodes.iter().map(endpoint).collect();
+        });
+        let endpoints = endpoints.collect();
         Client::new(endpoints, &self.client_key, settings).unwrap()
     }
 
@@ -315,12 +325,8 @@ pub(crate) fn body(key: &SecretKey, network: NetworkId, name: &str, value: &str)
     }
 }
 
-fn free_address() -> String {
-    UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
+fn free_address() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn tail(path: &Path) -> String {

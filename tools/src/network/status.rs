@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use quipu_crypto::id::{Height, Slot};
-use quipu_node::client_protocol::{Answer, Call, DiskStatus, NodeStatus};
+use quipu_node::client_protocol::{Answer, Call, ClockStatus, DiskStatus, NodeStatus};
 use serde_json::{Value, json};
 
 use super::place::{Member, Place};
@@ -177,9 +177,10 @@ impl NodeState {
 
     /// Its role, and what an operator must do something about.
     fn shown_role(&self) -> String {
-        let full = self.status.as_ref().is_some_and(|status| status.disk.full);
-        let full = if full { " (disk full)" } else { "" };
-        format!("{}{full}", self.role())
+        match self.status.as_ref().map(hindrances) {
+            Some(found) if !found.is_empty() => format!("{} ({})", self.role(), found.join(", ")),
+            _ => self.role().to_owned(),
+        }
     }
 
     fn json(&self) -> Value {
@@ -195,12 +196,35 @@ impl NodeState {
             "executed": of(|status| status.executed.height.to_string()),
             "tip": of(|status| status.tip.hash.to_string()),
             "state_digest": of(|status| status.executed.state_digest.to_string()),
+            "not_ready": self.status.as_ref().map(hindrances),
+            "clock": self.status.as_ref().map(|status| clock(&status.clock)),
             "disk": self.status.as_ref().map(|status| disk(&status.disk)),
             "http": null,
             "quic": self.address,
             "data": self.here.as_ref().map(Member::data),
         })
     }
+}
+
+/// Why a node that answers is not ready to do all that its role asks, in words.
+fn hindrances(status: &NodeStatus) -> Vec<String> {
+    let mut found = Vec::new();
+    if status.disk.full {
+        found.push("disk full".to_owned());
+    }
+    let ClockStatus { ahead_ms, wrong } = status.clock;
+    if wrong {
+        let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
+        let off = Duration::from_millis(ahead_ms.unsigned_abs()).as_secs_f64();
+        found.push(format!(
+            "clock {off:.1} s {side} the others', does not stand for election"
+        ));
+    }
+    found
+}
+
+fn clock(clock: &ClockStatus) -> Value {
+    json!({ "ahead_ms": clock.ahead_ms.to_string(), "wrong": clock.wrong })
 }
 
 fn disk(disk: &DiskStatus) -> Value {
@@ -214,4 +238,65 @@ fn disk(disk: &DiskStatus) -> Value {
         "scrubbed": disk.scrubbed.to_string(),
         "scrubbed_all_at": disk.passed.map(|at| at.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(disk: DiskStatus, clock: ClockStatus) -> NodeState {
+        let status = NodeStatus {
+            network: Default::default(),
+            slot: Slot(2),
+            name: "node2".to_owned(),
+            role: "follower".to_owned(),
+            term: Default::default(),
+            leader: Some(Slot(1)),
+            tip: Default::default(),
+            commit: Height(7),
+            executed: Default::default(),
+            waiting: 0,
+            version: "0".to_owned(),
+            disk,
+            clock,
+        };
+        NodeState {
+            slot: status.slot,
+            name: status.name.clone(),
+            address: "127.0.0.1:7000".to_owned(),
+            here: None,
+            pid: None,
+            status: Some(status),
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_node_from_leading_is_shown_with_its_role_and_told_to_programs() {
+        let sound = state(DiskStatus::default(), ClockStatus::default());
+        assert_eq!(sound.shown_role(), "follower");
+        assert_eq!(sound.json()["not_ready"], json!([]));
+        let full = DiskStatus {
+            full: true,
+            ..DiskStatus::default()
+        };
+        let behind = ClockStatus {
+            ahead_ms: -3_540,
+            wrong: true,
+        };
+        let both = state(full, behind);
+        let clock = "clock 3.5 s behind the others', does not stand for election";
+        assert_eq!(both.shown_role(), format!("follower (disk full, {clock})"));
+        assert_eq!(both.json()["not_ready"], json!(["disk full", clock]));
+        assert_eq!(both.json()["clock"], json!({"ahead_ms": "-3540", "wrong": true}));
+        let ahead = ClockStatus {
+            ahead_ms: 8_000,
+            wrong: true,
+        };
+        let ahead = state(DiskStatus::default(), ahead);
+        assert!(
+            ahead.shown_role().contains("8.0 s ahead of the others'"),
+            "{}",
+            ahead.shown_role()
+        );
+    }
 }
