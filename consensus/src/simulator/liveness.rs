@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use quipu_crypto::id::{Slot, Term};
+use quipu_crypto::id::{Height, Slot, Term};
 
 use super::coverage::Sight;
 use super::participant::{Event, Participant};
@@ -32,6 +32,10 @@ enum Fate {
 
 /// Restarts and connections take that long in a healed network, ms.
 const CONNECT_MS: u64 = 200;
+
+/// Blocks that may be under way to a healed node at any moment, and to one that recovers.
+const UNDER_WAY: u64 = 3;
+const UNDER_WAY_RECOVERING: u64 = 30;
 
 /// What may wait in a process of a network that has been healed for a while.
 const STILL_WAITING: u64 = 300;
@@ -169,33 +173,64 @@ impl<P: Participant> Run<P> {
 
     /// The term of the leader that the healed nodes have.
     fn leader(&self, fates: &BTreeMap<Slot, Fate>) -> Option<Term> {
-        let healed = self
-            .world
-            .nodes
-            .iter()
-            .filter(|(slot, _)| fates.get(slot) == Some(&Fate::Healed));
-        let led = healed.filter_map(|(_, node)| node.status.as_ref().filter(|status| status.role == Role::Leader));
+        let status = self.healed(fates).filter_map(|node| node.status.as_ref());
+        let led = status.filter(|status| status.role == Role::Leader);
         led.map(|status| status.term).max()
     }
 
-    /// L2: all healed nodes know the same chain to be final, save what is under way. Who recovers acknowledges nothing,
-    /// so it is sent less at a time.
+    /// L2: all healed nodes know the same chain to be final, save what is under way.
     fn converged(&mut self, fates: &BTreeMap<Slot, Fate>) {
-        let last = self.world.oracle.final_height().get();
-        let recovers = |node: &Node<P>| node.role() == Some(Role::Recovering);
+        if !self.recoveries_get_on(fates) {
+            return;
+        }
         let all_healed = fates.values().all(|fate| *fate == Fate::Healed);
-        if all_healed && self.world.nodes.values().any(recovers) {
+        if all_healed && self.recovering(fates).next().is_some() {
             let stand = self.stand(fates);
             return self.fail("L2", format!("a recovery has no end though everybody answers; {stand}"));
         }
-        let behind = self.world.nodes.iter().any(|(slot, node)| {
-            let height = node.status.as_ref().map_or(0, |status| status.commit.height.get());
-            let under_way = if node.role() == Some(Role::Recovering) { 30 } else { 3 };
-            fates.get(slot) == Some(&Fate::Healed) && height.saturating_add(under_way) < last
+        let behind = self.healed(fates).any(|node| {
+            let recovers = node.role() == Some(Role::Recovering);
+            self.missing(node) > if recovers { UNDER_WAY_RECOVERING } else { UNDER_WAY }
         });
         if behind {
+            let last = self.world.oracle.final_height();
             self.fail("L2", format!("final height is {last}; {}", self.stand(fates)));
         }
+    }
+
+    /// Who recovers acknowledges nothing, so it is sent one message at a time: one that was wiped late may lack
+    /// thousands of blocks when the others are done. It is given the time, as long as it gets on.
+    fn recoveries_get_on(&mut self, fates: &BTreeMap<Slot, Fate>) -> bool {
+        let lacking = |run: &Self| run.recovering(fates).map(|node| run.missing(node)).sum::<u64>();
+        let mut before = lacking(self);
+        while before > UNDER_WAY_RECOVERING && self.world.failed.is_none() {
+            self.until(self.world.now.saturating_add(self.options.watch_ms));
+            let left = lacking(self);
+            if left >= before {
+                self.fail("L2", format!("a recovery does not get on; {}", self.stand(fates)));
+            }
+            before = left;
+        }
+        if self.recovering(fates).next().is_some() {
+            // The last blocks, and the word of the peers that these are all.
+            self.until(self.world.now.saturating_add(self.options.election_ms));
+        }
+        self.world.failed.is_none()
+    }
+
+    fn healed(&self, fates: &BTreeMap<Slot, Fate>) -> impl Iterator<Item = &Node<P>> {
+        let nodes = self.world.nodes.iter();
+        nodes.filter_map(|(slot, node)| (fates.get(slot) == Some(&Fate::Healed)).then_some(node))
+    }
+
+    fn recovering(&self, fates: &BTreeMap<Slot, Fate>) -> impl Iterator<Item = &Node<P>> {
+        self.healed(fates).filter(|node| node.role() == Some(Role::Recovering))
+    }
+
+    /// How many final blocks a node does not know to be final.
+    fn missing(&self, node: &Node<P>) -> u64 {
+        let commit = node.status.as_ref().map_or(Height::ZERO, |status| status.commit.height);
+        self.world.oracle.final_height().since(commit)
     }
 
     /// Where everybody stands, in words.
