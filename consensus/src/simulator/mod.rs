@@ -5,7 +5,7 @@
 //! `delivery` takes an event into a process and its effects out; [`network`], [`disk`], `clock` are what it stands on.
 //! [`faults`] lists what goes wrong and what a seed draws of it, `strike` does it, [`coverage`] counts whom it struck.
 //! [`checkers`] say what must hold whatever goes wrong; [`trace`] keeps what happened. [`participant`] is the seam: the
-//! bare engine behind it is `engine_host`, and `duties` is what it owes that; the node runs its whole replica behind it.
+//! bare engine behind it is `engine_host`, and `duties` is what it owes that; the node runs its whole replica so.
 
 pub mod block;
 pub mod checkers;
