@@ -69,16 +69,18 @@ fn derived(script: &Script) -> Vec<Derived> {
     all
 }
 
+fn reference(script: &Script) -> Reference<'_> {
+    let derived = derived(script);
+    Reference { script, derived }
+}
+
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
     if !lives::can_trace() {
         return;
     }
     let script = script::write();
-    let reference = Reference {
-        derived: derived(&script),
-        script: &script,
-    };
+    let reference = reference(&script);
     let every = number("QUIPU_POWER_CUT_EVERY", 4);
     let seed = number("QUIPU_POWER_CUT_SEED", 1);
 
@@ -133,10 +135,7 @@ fn a_batch_in_two_pieces_is_found() {
         return;
     }
     let script = script::write();
-    let reference = Reference {
-        derived: derived(&script),
-        script: &script,
-    };
+    let reference = reference(&script);
     let mut recording = Recording::new(&script);
     recording.live(30, End::Split);
     let mut images = Images::new(&reference, &recording);
