@@ -16,16 +16,19 @@ mod history;
 mod lab;
 mod processes;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use history::{Act, Fate, Recorded, checker};
+use history::forks::fork;
+use history::{Act, Copy, Fate, Recorded, checker};
 use lab::Lab;
 use lab::load::{Habits, Load};
 use lab::nemesis::Nemesis;
 use processes::copies;
 use quipu_consensus::simulator::random::Random;
 use quipu_ledger::result::{Outcome, Reason};
+use quipu_node::client::Client;
 use quipu_node::limits::ENGINE_SETTINGS;
 
 /// What the clients do where nothing else is wanted.
@@ -33,6 +36,9 @@ const LOAD: Habits = Habits {
     pause_ms: 20,
     picky_permille: 700,
 };
+
+/// What a thread ended with.
+type Panic = Box<dyn std::any::Any + Send>;
 
 fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -57,13 +63,42 @@ fn what_clients_see_is_linearizable_whatever_happens_to_nodes_and_network() {
     lab.wait_for_leader(&looker);
     let load = Load::start(&lab, &mut random, &LOAD);
     let mut nemesis = Nemesis::new(&mut lab, &load, looker.clone(), random);
-    nemesis.rage(Duration::from_secs(seconds));
+    let raged = catch_unwind(AssertUnwindSafe(|| nemesis.rage(Duration::from_secs(seconds))));
     nemesis.report();
-    let history = load.finish(&lab);
-    lab.finish(&looker);
-    judge(&lab, &history);
-    copies::compare(&lab.processes);
+    end(&mut lab, load, &looker, raged);
     copies::verify(&lab.processes);
+}
+
+/// Ends the load and the nodes, and judges; also where the nodes did not go on, for a reason that the history may name.
+fn end(lab: &mut Lab, load: Load, looker: &Client, before: Result<(), Panic>) {
+    let (history, stopped) = match before {
+        Ok(()) => {
+            let history = load.finish(lab);
+            (history, catch_unwind(AssertUnwindSafe(|| lab.finish(looker))))
+        }
+        Err(panic) => (load.abandon(lab), Err(panic)),
+    };
+    let Err(panic) = stopped else {
+        judge(lab, &history);
+        return copies::compare(&lab.processes);
+    };
+    println!("the nodes did not go on as they should; what can be said of it:");
+    lab.processes.end_all();
+    let copies = (0..lab.nodes()).map(|node| history::copy(node, &lab.processes.dir(node).join("data")));
+    let copies: Vec<Copy> = copies.collect();
+    for (index, one) in copies.iter().enumerate() {
+        let forks = copies
+            .iter()
+            .skip(index + 1)
+            .filter_map(|other| fork(one, other, &history));
+        forks.for_each(|fork| println!("{fork}"));
+    }
+    let longest = copies.iter().max_by_key(|copy| copy.tip).unwrap();
+    println!("judged by the copy of node {}, the longest:", longest.node);
+    for violation in checker::check(&longest.placed, longest.tip, &history).iter().take(20) {
+        println!("{violation}");
+    }
+    resume_unwind(panic);
 }
 
 /// Kills the leader again and again: how long until a write is acknowledged that was submitted after the kill, and for
@@ -220,15 +255,12 @@ fn a_node_whose_clock_is_wrong_does_not_lead_and_the_others_go_on() {
     );
     lab.heal();
     std::thread::sleep(Duration::from_secs(3));
-    let history = load.finish(&lab);
-    lab.finish(&looker);
-    judge(&lab, &history);
-    copies::compare(&lab.processes);
+    end(&mut lab, load, &looker, Ok(()));
 }
 
 /// Holds what was seen against the chain of the first node; that the others have the same is compared elsewhere.
 fn judge(lab: &Lab, history: &[Recorded]) {
-    let (chain, tip) = history::chain(&lab.processes.dir(0).join("data"));
+    let Copy { placed: chain, tip, .. } = history::copy(0, &lab.processes.dir(0).join("data"));
     let count = |wanted: fn(&Act) -> bool| history.iter().filter(|recorded| wanted(&recorded.act)).count();
     println!(
         "{} operations: {} transactions acknowledged, {} refused or expired, {} reads; {} in the chain, {} of them \

@@ -5,7 +5,7 @@
 //! watches: nobody says that a machine has died, only its acknowledgements stay away.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::client_protocol::{Answer, CloseCode, MAX_RESPONSE_BYTES, MAX_WAITING_REQUESTS, Response};
+use crate::client_protocol::{Answer, Call, CloseCode, MAX_RESPONSE_BYTES, MAX_WAITING_REQUESTS, Response};
 use crate::network::close::close;
 use crate::network::frame::{Batch, FrameError, FrameReader};
 
@@ -26,6 +26,12 @@ const MAX_CALLS: usize = MAX_WAITING_REQUESTS / 4 * 3;
 const OUTGOING: usize = 512;
 /// How often it is looked whether the node still acknowledges.
 const LOOK: Duration = Duration::from_millis(50);
+/// After so many looks at which a call waited and nothing came, the node is asked for a sign of life.
+const LOOKS_BEFORE_PROBE: u32 = 2;
+/// The number of that question; no call has it.
+const PROBE: u64 = u64::MAX;
+/// So many may be without an answer: a node that acknowledges and answers nothing is asked no more.
+const MOST_PROBES: u32 = 16;
 
 /// Why a call on a link has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +63,8 @@ struct Waiting {
     calls: Mutex<Option<HashMap<u64, oneshot::Sender<Answer>>>>,
     /// What came that was not the protocol.
     broken: Mutex<Option<String>>,
+    /// Probes that were not answered yet. Invariant: at most [`MOST_PROBES`].
+    probes: AtomicU32,
 }
 
 impl Link {
@@ -74,11 +82,18 @@ impl Link {
             heard: AtomicU64::new(0),
             calls: Mutex::new(Some(HashMap::new())),
             broken: Mutex::new(None),
+            probes: AtomicU32::new(0),
         });
         let (outgoing, frames) = mpsc::channel(OUTGOING);
         let writer = tokio::spawn(write(sending, frames));
         let reader = tokio::spawn(read(receiving, connection.clone(), Arc::clone(&waiting)));
-        let watcher = tokio::spawn(watch(connection.clone(), Arc::clone(&waiting), silence));
+        let watcher = Watcher {
+            connection: connection.clone(),
+            waiting: Arc::clone(&waiting),
+            outgoing: outgoing.clone(),
+            silence,
+        };
+        let watcher = tokio::spawn(watcher.watch());
         Self {
             connection,
             outgoing,
@@ -162,6 +177,11 @@ impl Waiting {
     }
 
     fn answer(&self, response: Response) {
+        if response.number == PROBE {
+            // It lives, which says nothing of the calls that wait.
+            self.probes.store(0, Ordering::Relaxed);
+            return;
+        }
         let now = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.heard.store(now, Ordering::Relaxed);
         let caller = self.lock().as_mut().and_then(|calls| calls.remove(&response.number));
@@ -214,25 +234,55 @@ async fn write(mut stream: SendStream, mut frames: mpsc::Receiver<Bytes>) {
 /// Ends the link when calls wait and nothing comes back for what was sent, not even an acknowledgement.
 ///
 /// A node that is alive acknowledges at once, however long its answer takes, so this may be much shorter than the wait
-/// for an answer. Looks are counted, not time: where this machine stands still, the node is not to blame.
-async fn watch(connection: quinn::Connection, waiting: Arc<Waiting>, silence: Duration) {
-    let (mut heard, mut asked_then, mut looks) = (0, 0, 0_u32);
-    loop {
-        sleep(LOOK).await;
-        let stats = connection.stats();
-        // What must be acknowledged: calls, and the probes that ask for a lost acknowledgement or keep alive.
-        let asked = stats.frame_tx.stream.saturating_add(stats.frame_tx.ping);
-        if stats.udp_rx.datagrams != heard {
-            (heard, asked_then, looks) = (stats.udp_rx.datagrams, asked, 0);
-        } else if asked != asked_then {
-            looks = looks.saturating_add(1);
+/// for an answer. Where a call was acknowledged there is nothing to acknowledge any more, so a quiet node is asked for
+/// its status. Looks are counted, not time: where this machine stands still, the node is not to blame.
+struct Watcher {
+    connection: quinn::Connection,
+    waiting: Arc<Waiting>,
+    outgoing: mpsc::Sender<Bytes>,
+    silence: Duration,
+}
+
+impl Watcher {
+    async fn watch(self) {
+        let (mut heard, mut asked_then) = (0, 0);
+        // Looks since something was heard, and since something was asked after that.
+        let (mut quiet, mut unanswered) = (0_u32, 0_u32);
+        loop {
+            sleep(LOOK).await;
+            let stats = self.connection.stats();
+            // What must be acknowledged: calls, and the probes that ask for a lost acknowledgement or keep alive.
+            let asked = stats.frame_tx.stream.saturating_add(stats.frame_tx.ping);
+            let waits = self.waiting.lock().as_ref().is_some_and(|calls| !calls.is_empty());
+            if stats.udp_rx.datagrams != heard {
+                (heard, asked_then) = (stats.udp_rx.datagrams, asked);
+                (quiet, unanswered) = (0, 0);
+                continue;
+            }
+            quiet = quiet.saturating_add(1);
+            if asked != asked_then {
+                unanswered = unanswered.saturating_add(1);
+            } else if waits && quiet >= LOOKS_BEFORE_PROBE {
+                self.probe();
+            }
+            let patience = self.silence.max(stats.path.rtt.saturating_mul(4));
+            if waits && LOOK.saturating_mul(unanswered) >= patience {
+                drop(self.waiting.lock().take());
+                self.connection.close(quinn::VarInt::from_u32(0), b"");
+                return;
+            }
         }
-        let patience = silence.max(stats.path.rtt.saturating_mul(4));
-        let waits = waiting.lock().as_ref().is_some_and(|calls| !calls.is_empty());
-        if waits && LOOK.saturating_mul(looks) >= patience {
-            drop(waiting.lock().take());
-            connection.close(quinn::VarInt::from_u32(0), b"");
+    }
+
+    fn probe(&self) {
+        if self.waiting.probes.load(Ordering::Relaxed) >= MOST_PROBES {
             return;
+        }
+        let mut frame = codec::encode(&PROBE);
+        frame.extend_from_slice(&codec::encode(&Call::Status));
+        // Where there is no room, there is enough to acknowledge.
+        if self.outgoing.try_send(frame.into()).is_ok() {
+            self.waiting.probes.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -3,11 +3,14 @@
 //! Invariant: times are of one clock, that of the process in which all clients run.
 
 pub(crate) mod checker;
+pub(crate) mod forks;
 mod telling;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use quipu_crypto::id::{Height, Slot, TransactionId};
+use quipu_ledger::block::Executed;
 use quipu_ledger::operation::{Operation, Version};
 use quipu_ledger::result::Outcome;
 use quipu_ledger::store::Store;
@@ -60,7 +63,7 @@ pub(crate) enum Fate {
 }
 
 /// A transaction in the chain.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) version: Version,
     pub(crate) id: TransactionId,
@@ -70,17 +73,31 @@ pub(crate) struct Placed {
     pub(crate) outcome: Outcome,
 }
 
-/// All transactions of a stopped node's copy, in their order, and the last height.
-pub(crate) fn chain(data: &Path) -> (Vec<Placed>, Height) {
+/// What a node has made of the chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Copy {
+    /// The node, as people count them.
+    pub(crate) node: usize,
+    /// All transactions, in their order.
+    pub(crate) placed: Vec<Placed>,
+    /// The last height.
+    pub(crate) tip: Height,
+    /// What it found at each height.
+    pub(crate) executed: BTreeMap<u64, Executed>,
+}
+
+/// The copy of a stopped node.
+pub(crate) fn copy(node: usize, data: &Path) -> Copy {
     let scratch = tempfile::tempdir().unwrap();
     let store = Store::open_read_only(data, scratch.path()).unwrap();
     let view = store.view().unwrap();
     let tip = view.height();
-    let mut placed = Vec::new();
+    let (mut placed, mut executed) = (Vec::new(), BTreeMap::new());
     for height in 1..=tip.get() {
         let block = store.block(Height(height)).unwrap().unwrap();
         let results = view.results(Height(height)).unwrap().unwrap();
         assert_eq!(block.transactions().len(), results.outcomes.len());
+        executed.insert(height, results.executed);
         for (position, (transaction, outcome)) in block.transactions().iter().zip(results.outcomes).enumerate() {
             placed.push(Placed {
                 version: Version {
@@ -94,5 +111,11 @@ pub(crate) fn chain(data: &Path) -> (Vec<Placed>, Height) {
             });
         }
     }
-    (placed, tip)
+    let node = node + 1;
+    Copy {
+        node,
+        placed,
+        tip,
+        executed,
+    }
 }

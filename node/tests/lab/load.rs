@@ -3,6 +3,7 @@
 //! Few keys and unique values, so that clients meet: writes, swaps of what was read, counters, pairs written at once,
 //! reads and scans at nodes drawn at random, and lookups of transactions whose answer was lost.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,11 +31,17 @@ const LIFETIME_MS: u64 = 20_000;
 /// How long a client tries.
 const PATIENCE: Duration = Duration::from_secs(6);
 const KEYS: u64 = 6;
+/// So many transactions are submitted to two nodes at the same time.
+const TWICE_PERMILLE: u64 = 100;
+/// So many of the last ones may be submitted again.
+const EARLIER: usize = 16;
 
 /// What all workers share.
 pub(crate) struct Shared {
     begun: Instant,
     stop: AtomicBool,
+    /// Nobody will tell the fate of what is open.
+    hopeless: AtomicBool,
     /// Transactions acknowledged.
     pub(crate) acknowledged: AtomicU64,
     /// Reads answered.
@@ -72,6 +79,7 @@ impl Load {
         let shared = Arc::new(Shared {
             begun: Instant::now(),
             stop: AtomicBool::new(false),
+            hopeless: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             read: AtomicU64::new(0),
             key: lab.processes.client_key.clone(),
@@ -98,6 +106,7 @@ impl Load {
                         random: random.split(),
                         shared: Arc::clone(&shared),
                         unresolved: Vec::new(),
+                        earlier: VecDeque::new(),
                         recorded: Vec::new(),
                     };
                     workers.push(lab.site(site).spawn(worker.work()));
@@ -105,6 +114,12 @@ impl Load {
             }
         }
         Self { shared, workers }
+    }
+
+    /// Ends the load of a network that is of no use any more, and gives what was seen.
+    pub(crate) fn abandon(self, lab: &Lab) -> Vec<Recorded> {
+        self.shared.hopeless.store(true, Ordering::Relaxed);
+        self.finish(lab)
     }
 
     /// Ends the load once the fate of every transaction is known, and gives what was seen.
@@ -126,6 +141,8 @@ struct Worker {
     shared: Arc<Shared>,
     /// Begin, id, expiry of what may or may not have been executed.
     unresolved: Vec<(u64, TransactionId, TimeMs)>,
+    /// What it submitted lately, with the begin.
+    earlier: VecDeque<(u64, SignedTransaction)>,
     recorded: Vec<Recorded>,
 }
 
@@ -133,7 +150,8 @@ impl Worker {
     async fn work(mut self) -> Vec<Recorded> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             match self.random.below(100) {
-                0..30 => {
+                0..5 => self.submit_again().await,
+                5..30 => {
                     let put = vec![self.put_register()];
                     self.submit(put).await;
                 }
@@ -171,6 +189,13 @@ impl Worker {
         }
         let begin = Instant::now();
         while !self.unresolved.is_empty() {
+            if self.shared.hopeless.load(Ordering::Relaxed) {
+                for (begin, id, _) in std::mem::take(&mut self.unresolved) {
+                    let fate = Fate::Unresolved;
+                    self.record(None, begin, Act::Write { id, fate });
+                }
+                break;
+            }
             assert!(
                 begin.elapsed() < Duration::from_secs(90),
                 "the fate of {} transactions is not known long after their expiry",
@@ -247,20 +272,73 @@ impl Worker {
         let transaction = SignedTransaction::sign(body, key).unwrap();
         let id = transaction.id();
         let begin = self.shared.now();
-        let answer = self.client.submit(&transaction, PATIENCE).await;
+        let twice = self.random.chance(TWICE_PERMILLE);
+        let picky = self.random.chance(self.shared.habits.picky_permille / 2);
+        let (first, other) = (self.node(), self.node());
+        let also = async {
+            if twice {
+                self.client
+                    .call_node(other, submission(&transaction), PATIENCE / 3)
+                    .await
+                    .ok()
+            } else {
+                None
+            }
+        };
+        let submitted = async {
+            // What is asked of one node alone shows who answers that may not.
+            if picky {
+                let node = self
+                    .client
+                    .call_node(first, submission(&transaction), PATIENCE / 3)
+                    .await;
+                if let Ok(answer @ Answer::Executed(_)) = node {
+                    return Ok(answer);
+                }
+            }
+            self.client.submit(&transaction, PATIENCE).await
+        };
+        let (answer, also) = tokio::join!(submitted, also);
+        self.executed(Some(other), begin, id, also.as_ref());
+        self.earlier.push_back((begin, transaction));
+        if self.earlier.len() > EARLIER {
+            self.earlier.pop_front();
+        }
         let fate = match answer {
             Ok(Answer::Executed(receipt)) => {
                 assert_eq!(receipt.id, id, "the receipt of another");
                 self.shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                 Fate::Acknowledged(receipt.version, receipt.outcome)
             }
-            Ok(Answer::Rejected(_)) => Fate::Never,
+            // Of what was submitted twice a refusal says nothing: another node may have taken it.
+            Ok(Answer::Rejected(_)) if !twice && !picky => Fate::Never,
             _ => {
                 self.unresolved.push((begin, id, expires_at));
                 return;
             }
         };
         self.record(None, begin, Act::Write { id, fate });
+    }
+
+    /// Submits once more, to a node drawn at random, what it submitted before: it must take effect once all the same.
+    async fn submit_again(&mut self) {
+        let drawn = self.random.below(EARLIER as u64) as usize;
+        let Some((begin, transaction)) = self.earlier.get(drawn).cloned() else {
+            return;
+        };
+        let node = self.node();
+        let call = submission(&transaction);
+        let answer = self.client.call_node(node, call, PATIENCE / 3).await.ok();
+        self.executed(Some(node), begin, transaction.id(), answer.as_ref());
+    }
+
+    /// A refusal says nothing of what was submitted twice: the node may not know of the first.
+    fn executed(&mut self, node: Option<Slot>, begin: u64, id: TransactionId, answer: Option<&Answer>) {
+        if let Some(Answer::Executed(receipt)) = answer {
+            assert_eq!(receipt.id, id, "the receipt of another");
+            let fate = Fate::Acknowledged(receipt.version, receipt.outcome);
+            self.record(node, begin, Act::Write { id, fate });
+        }
     }
 
     /// Asks for one whose answer was lost; `last` for all of them.
@@ -364,6 +442,12 @@ fn consistency(fresh: bool) -> Consistency {
         Consistency::Linearizable
     } else {
         Consistency::Local
+    }
+}
+
+fn submission(transaction: &SignedTransaction) -> Call {
+    Call::Submit {
+        transaction: transaction.bytes().to_vec(),
     }
 }
 

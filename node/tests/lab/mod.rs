@@ -282,13 +282,13 @@ impl Lab {
             .iter()
             .map(|node| node.slot)
             .collect();
-        let statuses = self.aside(async move {
+        self.aside(async move {
             crate::processes::converged(&membership, &client).await;
             // The leader has yet to name what was executed last; then it makes no more blocks.
             tokio::time::sleep(Duration::from_secs(1)).await;
-            crate::processes::converged(&membership, &client).await
+            crate::processes::converged(&membership, &client).await;
         });
-        self.processes.stop_all_after(&statuses);
+        self.processes.stop_all_alike();
     }
 }
 

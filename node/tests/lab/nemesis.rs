@@ -28,6 +28,7 @@ enum Fault {
     Restart,
     Pause,
     Nap,
+    Deposed,
     Partition,
     OneWay,
     Partial,
@@ -39,12 +40,13 @@ enum Fault {
     Clock,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::Restart,
     Fault::Pause,
     Fault::Nap,
+    Fault::Deposed,
     Fault::Partition,
     Fault::OneWay,
     Fault::Partial,
@@ -159,6 +161,13 @@ impl<'a> Nemesis<'a> {
             Fault::Partition => {
                 let here: Vec<bool> = (0..nodes).map(|_| self.random.chance(500)).collect();
                 self.cut_where(|one, other| here[one] != here[other]);
+            }
+            Fault::Deposed => {
+                // The others elect while clients still reach the old leader.
+                let leader = self.lab.leader(&self.looker);
+                let leader = leader.unwrap_or_else(|| self.below(nodes));
+                self.cut_where(|one, other| one == leader || other == leader);
+                self.hold(ENGINE_SETTINGS.election_min_ms, 4 * ENGINE_SETTINGS.election_max_ms);
             }
             Fault::OneWay => {
                 let (node, out) = (self.victim(), self.random.chance(500));

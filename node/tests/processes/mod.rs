@@ -167,16 +167,29 @@ impl Processes {
         (0..self.count()).for_each(|node| self.stop(node));
     }
 
-    /// SIGTERM to all, the leader last: with nobody to hand over to it makes no more blocks, so all copies end alike.
-    pub(crate) fn stop_all_after(&mut self, statuses: &[NodeStatus]) {
-        let leader = statuses
-            .iter()
-            .position(|status| status.leader == Some(status.slot))
-            .unwrap();
-        (0..self.count())
-            .filter(|node| *node != leader)
-            .for_each(|node| self.stop(node));
-        self.stop(leader);
+    /// Stops all so that their copies end alike: while one of them stops the others stand still, so that nobody is
+    /// elected meanwhile, whose first block some would have and others not.
+    pub(crate) fn stop_all_alike(&mut self) {
+        let running: Vec<usize> = (0..self.count()).filter(|node| self.runs(*node)).collect();
+        running.iter().for_each(|node| self.signal(*node, Signal::STOP));
+        running.into_iter().for_each(|node| self.stop(node));
+    }
+
+    /// Ends all in whatever state they are, those that can in good order.
+    pub(crate) fn end_all(&mut self) {
+        for child in &mut self.children {
+            let Some(mut child) = child.take() else { continue };
+            let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+            for signal in [Signal::TERM, Signal::CONT] {
+                let _gone = kill_process(pid, signal);
+            }
+            let begin = Instant::now();
+            while child.try_wait().unwrap().is_none() && begin.elapsed() < Duration::from_secs(10) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let _gone = child.kill();
+            child.wait().unwrap();
+        }
     }
 
     /// Waits until a node ends by itself, and answers with whether it called that a success.
@@ -225,8 +238,11 @@ impl Processes {
         let Some(mut child) = self.children[node].take() else {
             return;
         };
-        let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
-        assert!(sent.success());
+        let pid = Pid::from_raw(child.id().try_into().unwrap()).unwrap();
+        // One that stands still hears it when it goes on.
+        for signal in [Signal::TERM, Signal::CONT] {
+            kill_process(pid, signal).unwrap();
+        }
         let status = child.wait().unwrap();
         // One that has only just begun does not listen for signals yet, and has nothing to hand over either.
         let unborn = status.signal() == Some(Signal::TERM.as_raw());

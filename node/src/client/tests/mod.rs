@@ -140,6 +140,30 @@ async fn a_node_that_does_not_even_acknowledge_is_left_though_answers_may_take_l
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_with_a_call_that_it_acknowledged_is_left() {
+    let held: Arc<dyn CallHandler> = Arc::new(Held::default());
+    let (one, two) = (node(1, held), node(2, Arc::new(Echo)));
+    // Nothing else than the link itself asks whether the node is still there.
+    let settings = ClientSettings {
+        request_timeout: Duration::from_secs(60),
+        idle_timeout: Duration::from_secs(60),
+        keep_alive: Duration::from_secs(60),
+        ..ClientSettings::default()
+    };
+    let client = Client::new(vec![endpoint(&one), endpoint(&two)], &key(MEMBER), settings).unwrap();
+    let calling = client.clone();
+    let call = tokio::spawn(async move { calling.call(numbered(7), LONG).await.unwrap() });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(!call.is_finished());
+    one.kill().await;
+    let begun = Instant::now();
+    call.await.unwrap();
+    println!("answered elsewhere {:?} after the death", begun.elapsed());
+    // Its own settings end the connection after three seconds without a word.
+    assert!(begun.elapsed() < Duration::from_millis(2_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_swallows_packets_is_left() {
     let hole = std::net::UdpSocket::bind(loopback()).unwrap();
     let two = node(2, Arc::new(Echo));
