@@ -12,7 +12,7 @@ use rocksdb::DB;
 
 use crate::damage::{change, raw};
 use crate::model::{self, BlockPlan, TransactionPlan};
-use crate::network::put;
+use crate::network::{self, put};
 use crate::{append, create, open};
 
 /// A chain with bodies of `length` bytes and more.
@@ -174,6 +174,26 @@ fn only_the_block_that_the_chain_names_is_written_back() {
     );
 }
 
+#[test]
+fn block_0_is_written_back_for_its_network_where_no_header_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = chain(1);
+    stored(dir.path(), &blocks);
+    let database = raw(dir.path());
+    (0..=2).for_each(|height| change(&database, Family::Headers, height, |header| header[150] ^= 1));
+    drop(database);
+    let other = network::genesis(8, network::membership(3));
+    let refused = open(dir.path()).write_log(&[LogChange::Restore(other)], true);
+    assert!(
+        matches!(refused, Err(StoreError::NotRestorable { .. })),
+        "another network's: {refused:?}"
+    );
+    let store = open(dir.path());
+    store.write_log(&[LogChange::Restore(blocks[0].clone())], true).unwrap();
+    assert_eq!(restore_all(&store, &blocks), [2, 1]);
+    assert_eq!(store.block(Height(0)).unwrap().as_ref(), Some(&blocks[0]));
+}
+
 /// The file that holds all of a family's records.
 fn file_of(dir: &Path, family: Family, extension: &str) -> PathBuf {
     let database = raw(dir);
@@ -255,7 +275,7 @@ fn a_log_that_ends_in_damaged_records_is_cut_behind_what_is_executed() {
 #[test]
 fn what_is_executed_is_never_cut() {
     let dir = tempfile::tempdir().unwrap();
-    let (blocks, membership) = (chain(1), crate::network::membership(1));
+    let (blocks, membership) = (chain(1), network::membership(1));
     let store = create(dir.path(), &blocks[0]);
     store.write_log(&append(&blocks[1..]), true).unwrap();
     let mut executor = Executor::open(&store).unwrap();
