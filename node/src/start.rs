@@ -90,9 +90,9 @@ pub enum StartError {
     /// The store has lost its end, and there is no other voter.
     #[error(
         "the store in {data} ends at block {tip}; {missing} blocks or more that this node had stored and acknowledged \
-         are missing or damaged. It is the only voter, so no other node can bring them back. Put back a copy of the \
-         directory that has them. To go on without them, knowing that acknowledged transactions are lost, remove \
-         {watermark}"
+         are missing or damaged. It is the only voter, so no other node can bring them back. Nothing was changed. Put \
+         back a copy of the directory that has them. To go on without them, knowing that acknowledged transactions \
+         are lost, remove {watermark}"
     )]
     LostBlocks {
         /// The data directory.
@@ -258,6 +258,9 @@ fn open_store(prepared: &Prepared, data: &Path) -> Result<Store, StartError> {
     let exists = data.join("CURRENT").exists();
     if !exists && used {
         return Err(StartError::LostStore { data: data.to_owned() });
+    }
+    if used {
+        kept::look_before_opening(prepared, data)?;
     }
     let store = if used {
         Store::open_with(data, &options).map_err(|error| failed(error.to_string()))?

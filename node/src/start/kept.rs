@@ -2,7 +2,11 @@
 //!
 //! Invariants: it is made before anything is sent. A missing watermark is not an error: a node of an older version had
 //! none, and the other nodes remember as well; it is said in the log. Where there is no other voter, nobody could bring
-//! back what is lost, so such a node does not start. Leaves recovering to the engine.
+//! back what is lost, so such a node does not start, and nothing is written into its store before that is known.
+//! Leaves recovering to the engine.
+
+use std::fs;
+use std::path::Path;
 
 use quipu_consensus::message::Promise;
 use quipu_crypto::id::{BlockId, Height};
@@ -11,6 +15,67 @@ use quipu_ledger::store::{Store, StoreError};
 use super::restore::Restart;
 use super::{Prepared, StartError};
 use crate::watermark::{WATERMARK_FILE, WatermarkFile};
+
+/// Where RocksDB writes its text log while the store is looked at.
+const LOOK_DIR: &str = "look";
+
+/// Looks at the store of an only voter without writing into it.
+///
+/// A database that opens for writing ends its log at the last record that it can read, and deletes the rest. Where
+/// others have the blocks, that costs nothing; here a sound block behind a damaged record would be gone for ever.
+///
+/// # Errors
+/// [`StartError::LostBlocks`] where it has not got what the watermark names.
+pub(super) fn look_before_opening(prepared: &Prepared, data: &Path) -> Result<(), StartError> {
+    if !is_alone(prepared) || !prepared.dir.join(WATERMARK_FILE).exists() {
+        return Ok(());
+    }
+    let (_, watermark) = WatermarkFile::open(&prepared.dir, prepared.node.incarnation)?;
+    let accepted = watermark.unwrap_or_default().accepted;
+    let look = prepared.dir.join(LOOK_DIR);
+    let failed = |source| StartError::File {
+        path: look.clone(),
+        source,
+    };
+    fs::create_dir_all(&look).map_err(failed)?;
+    let wrong = |message: String| StartError::Store {
+        data: data.to_owned(),
+        message,
+    };
+    let store = Store::open_read_only(data, &look).map_err(|error| wrong(error.to_string()))?;
+    let last = last_sound(&store).map_err(|error| wrong(error.to_string()))?;
+    let there = accepted.height <= last && holds(&store, accepted);
+    drop(store);
+    fs::remove_dir_all(&look).map_err(failed)?;
+    if there {
+        return Ok(());
+    }
+    Err(lost_blocks(prepared, data, last, accepted.height.since(last)))
+}
+
+/// The last block that can be read, with all between it and what is executed.
+fn last_sound(store: &Store) -> Result<Height, StoreError> {
+    let mut last = store.view()?.height();
+    while last < store.tip().height && store.block(last.next()).is_ok() {
+        last = last.next();
+    }
+    Ok(last)
+}
+
+/// Whether no other node could bring back what this one has lost.
+fn is_alone(prepared: &Prepared) -> bool {
+    let mut voters = prepared.genesis.membership().voters();
+    voters.all(|voter| voter.slot == prepared.node.slot)
+}
+
+fn lost_blocks(prepared: &Prepared, data: &Path, tip: Height, missing: u64) -> StartError {
+    StartError::LostBlocks {
+        data: data.to_owned(),
+        tip,
+        missing,
+        watermark: prepared.dir.join(WATERMARK_FILE),
+    }
+}
 
 /// What was kept beside the store.
 pub(super) struct Kept {
@@ -63,14 +128,9 @@ impl Kept {
             .height
             .max(restart.cut.unwrap_or_default())
             .since(tip.height);
-        let alone = prepared.genesis.membership().voters().count() <= 1;
-        if alone {
-            return Err(StartError::LostBlocks {
-                data: store.dir().to_owned(),
-                tip: tip.height,
-                missing,
-                watermark: prepared.dir.join(WATERMARK_FILE),
-            });
+        // Without a watermark the operator has said that it goes on with what there is.
+        if is_alone(prepared) && self.watermark.is_some() {
+            return Err(lost_blocks(prepared, store.dir(), tip.height, missing));
         }
         tracing::error!(%tip, promised = %noted.accepted, promised_term = %noted.vote, term = %vote.term, missing,
             starts = start, promised_starts = noted.start,

@@ -20,13 +20,13 @@ fn raw(dir: &Path) -> DB {
     DB::open_cf(&rocksdb::Options::default(), dir.join("data"), families).unwrap()
 }
 
-/// Flips a bit in the table of the bodies, where RocksDB's own checksum finds it.
-fn rot_a_table(dir: &Path) {
+/// Flips a bit in the table of a family, where RocksDB's own checksum finds it.
+fn rot_a_table(dir: &Path, family: Family) {
     let database = raw(dir);
     let tables = database.live_files().unwrap();
     let table = tables
         .iter()
-        .find(|file| file.column_family_name == Family::Bodies.name())
+        .find(|file| file.column_family_name == family.name())
         .unwrap();
     let path = dir.join("data").join(table.name.trim_start_matches('/'));
     drop(database);
@@ -37,7 +37,7 @@ fn rot_a_table(dir: &Path) {
 }
 
 /// Changes a stored value below the eyes of RocksDB's checksum.
-fn change(dir: &Path, family: Family, height: Height) {
+pub(crate) fn change(dir: &Path, family: Family, height: Height) {
     let database = raw(dir);
     let handle = database.cf_handle(family.name()).unwrap();
     let mut value = database.get_cf(handle, height_key(height)).unwrap().unwrap();
@@ -97,7 +97,7 @@ fn with_third_stopped(scrub: u64) -> (tokio::runtime::Runtime, Processes, Client
 #[test]
 fn a_rotten_table_is_found_by_the_scrubber_and_repaired_from_a_peer() {
     let (runtime, mut network, client, tip) = with_third_stopped(4);
-    rot_a_table(&network.dir(2));
+    rot_a_table(&network.dir(2), Family::Bodies);
     network.launch(2);
     runtime.block_on(async {
         let status = network
@@ -108,6 +108,18 @@ fn a_rotten_table_is_found_by_the_scrubber_and_repaired_from_a_peer() {
         let all = |status: &quipu_node::client_protocol::NodeStatus| status.disk.repaired >= status.disk.damaged;
         network.status_of(&client, 2, "repaired", all).await;
         assert_eq!(compare(&network, &client, tip).await, 0, "no reader has met the damage");
+        client.close().await;
+    });
+}
+
+/// One block of a table holds many headers: that of block 0 and the one that names it rot together.
+#[test]
+fn rotten_headers_of_the_first_blocks_are_repaired_while_the_node_takes_part() {
+    let (runtime, mut network, client, tip) = with_third_stopped(4);
+    rot_a_table(&network.dir(2), Family::Headers);
+    network.launch(2);
+    runtime.block_on(async {
+        compare(&network, &client, tip).await;
         client.close().await;
     });
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 use quipu_consensus::message::{Hello, Message};
 use quipu_crypto::id::{BlockId, Incarnation, Term};
 use quipu_ledger::rules::ChainTip;
+use quipu_ledger::store::record::Family;
 use quipu_node::client_protocol::Answer;
 use quipu_node::init::{self, Wish};
 use quipu_node::inspect::{Finding, Inspector};
 use quipu_node::{config, watermark};
 
+use crate::damage::change;
 use crate::processes::{Processes, put};
 use crate::{copy_directory, runtime, write};
 
@@ -154,15 +156,17 @@ fn a_hello_of_another_incarnation_than_the_memberships_is_not_passed_on() {
     }
 }
 
-/// The newest part of RocksDB's log, as a bad disk would leave it: shorter than what was synced.
-fn cut_the_log(dir: &Path, bytes: u64) {
+fn newest_log(dir: &Path) -> PathBuf {
     let files = std::fs::read_dir(dir.join("data")).unwrap();
     let logs = files.map(|file| file.unwrap().path());
-    let mut logs: Vec<PathBuf> = logs
-        .filter(|path| path.extension().is_some_and(|found| found == "log"))
-        .collect();
-    logs.sort();
-    let file = std::fs::File::options().write(true).open(logs.last().unwrap()).unwrap();
+    logs.filter(|path| path.extension().is_some_and(|found| found == "log"))
+        .max()
+        .unwrap()
+}
+
+/// The newest part of RocksDB's log, as a bad disk would leave it: shorter than what was synced.
+fn cut_the_log(dir: &Path, bytes: u64) {
+    let file = std::fs::File::options().write(true).open(newest_log(dir)).unwrap();
     let length = file.metadata().unwrap().len();
     assert!(length > bytes, "the log has {length} bytes");
     file.set_len(length - bytes).unwrap();
@@ -227,6 +231,61 @@ fn the_only_voter_does_not_start_without_what_it_acknowledged() {
     });
     let log = network.tail(0);
     assert!(log.contains("there was no watermark file"), "{log}");
+}
+
+/// Flips a bit in the middle of RocksDB's newest log, and flips it back when called again.
+fn flip_in_the_log(dir: &Path) {
+    let path = newest_log(dir);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn what_the_only_voter_has_behind_a_damaged_record_is_still_there_when_it_has_refused_to_start() {
+    let runtime = runtime();
+    let mut network = Processes::start(1);
+    let client = runtime.block_on(async { network.client() });
+    let receipts = runtime.block_on(write(&network, &client, "before", 10));
+    network.kill(0);
+    let dir = network.dir(0);
+    flip_in_the_log(&dir);
+    for _ in 0..2 {
+        let refused = run(&dir);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(
+            text.contains("are missing or damaged") && text.contains("Nothing was changed"),
+            "{text}"
+        );
+    }
+    flip_in_the_log(&dir);
+    network.launch(0);
+    runtime.block_on(async {
+        let last = receipts.last().unwrap().version.height;
+        network
+            .status_of(&client, 0, "whole", |status| status.executed.height >= last)
+            .await;
+        client.close().await;
+    });
+}
+
+#[test]
+fn the_only_voter_goes_on_without_a_damaged_block_when_told_so() {
+    let runtime = runtime();
+    let mut network = Processes::start(1);
+    let client = runtime.block_on(async { network.client() });
+    let receipts = runtime.block_on(write(&network, &client, "before", 5));
+    network.kill(0);
+    let dir = network.dir(0);
+    change(&dir, Family::Bodies, receipts[4].version.height);
+    assert_eq!(run(&dir).status.code(), Some(1));
+    std::fs::remove_file(dir.join(watermark::WATERMARK_FILE)).unwrap();
+    network.launch(0);
+    runtime.block_on(async {
+        write(&network, &client, "after", 1).await;
+        client.close().await;
+    });
 }
 
 #[test]
