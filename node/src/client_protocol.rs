@@ -304,8 +304,8 @@ impl Rejection {
 /// Why a call could not be answered now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Unavailable {
-    /// No leader could confirm the read in time.
-    #[error("no leader could confirm the read in time")]
+    /// No leader could confirm the read in time, or this node did not catch up with what the leader confirmed.
+    #[error("the read was not confirmed in time: there is no leader, or this node is behind")]
     NoLeader,
     /// The node is stopping.
     #[error("the node is stopping")]

@@ -120,7 +120,7 @@ pub enum Action {
     AnswerFromIndex { ticket: Ticket, id: TransactionId },
     /// It will not be executed through this call.
     Reject { ticket: Ticket, rejection: Rejection },
-    /// The read may be answered from the executed state; `false` where no leader could confirm it.
+    /// The read may be answered from the executed state; `false` where that took too long.
     ReadNow { ticket: Ticket, confirmed: bool },
     /// Keep the evidence.
     Evidence(Evidence),

@@ -34,8 +34,8 @@ pub(super) struct Reads {
     asked: BTreeMap<u64, (Ticket, Tick)>,
     /// No leader was known: to be tried again.
     homeless: Vec<(Ticket, Tick)>,
-    /// Confirmed, waiting for execution.
-    confirmed: BTreeMap<Height, Vec<Ticket>>,
+    /// Confirmed, waiting for execution of that height; by a number, for there may be many of one height.
+    confirmed: BTreeMap<(Height, u64), (Ticket, Tick)>,
 }
 
 impl Reads {
@@ -49,6 +49,7 @@ impl Reads {
             .len()
             .saturating_add(self.asked.len())
             .saturating_add(self.homeless.len())
+            .saturating_add(self.confirmed.len())
     }
 }
 
@@ -138,22 +139,26 @@ impl Replica {
                 ticket,
                 confirmed: true,
             }),
-            Some(height) => self.reads.confirmed.entry(height).or_default().push(ticket),
+            Some(height) => {
+                let number = self.reads.number();
+                self.reads.confirmed.insert((height, number), (ticket, since));
+            }
             None => self.reads.homeless.push((ticket, since)),
         }
     }
 
     /// This node has executed `height`.
     pub(super) fn reads_executed(&mut self, height: Height, out: &mut Vec<Action>) {
-        let later = self.reads.confirmed.split_off(&height.next());
+        let later = self.reads.confirmed.split_off(&(height.next(), 0));
         let due = std::mem::replace(&mut self.reads.confirmed, later);
-        out.extend(due.into_values().flatten().map(|ticket| Action::ReadNow {
+        out.extend(due.into_values().map(|(ticket, _)| Action::ReadNow {
             ticket,
             confirmed: true,
         }));
     }
 
-    /// Tries those without a leader again; gives up on those that waited too long.
+    /// Tries those without a leader again; gives up on those that waited too long, be it for a node that is behind or
+    /// waits for a damaged block.
     pub(super) fn expire_reads(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
         let now = moment.now.0;
         let late = move |since: Tick| now.saturating_sub(since.0) >= READ_WAIT_MS;
@@ -186,6 +191,12 @@ impl Replica {
                 out.push(give_up(ticket));
             }
         }
+        let behind = self
+            .reads
+            .confirmed
+            .extract_if(.., |_, (_, since)| late(*since))
+            .map(|(_, (ticket, _))| give_up(ticket));
+        out.extend(behind);
         for (ticket, since) in std::mem::take(&mut self.reads.homeless) {
             if late(since) {
                 out.push(give_up(ticket));
