@@ -2,7 +2,7 @@
 //!
 //! Orders, executes and keeps the chain together with its peers, and serves clients. Read [`replica`] first: it decides
 //! everything and performs nothing. [`run`] performs everything and decides nothing: it owns the clock, the threads'
-//! queues and the gate that holds a message until the write that it speaks of is durable.
+//! queues and the [`gate`] that holds a message until the write that it speaks of is durable.
 //!
 //! ## The way of a transaction
 //!
@@ -54,6 +54,7 @@ pub mod clock;
 pub mod config;
 pub mod damage;
 pub mod executor;
+pub mod gate;
 pub mod init;
 pub mod inspect;
 pub mod inspect_peers;

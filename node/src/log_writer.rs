@@ -46,6 +46,33 @@ pub struct LogWriter {
     pub damages: Damages,
 }
 
+/// What a drain of the queue comes to.
+struct Batch {
+    log: Vec<LogChange>,
+    /// Synced if one write of it must be.
+    sync: bool,
+    /// The last watermark; of what is not synced none may be noted.
+    promise: Option<Promise>,
+}
+
+impl Batch {
+    fn of(drained: Vec<Write>) -> Self {
+        let sync = drained.iter().any(|write| write.sync);
+        let mut batch = Self {
+            log: Vec::new(),
+            sync,
+            promise: None,
+        };
+        for operation in drained.into_iter().flat_map(|write| write.operations) {
+            match operation {
+                LogOperation::Watermark(noted) => batch.promise = Some(noted).filter(|_| sync),
+                other => batch.log.extend(changes(other)),
+            }
+        }
+        batch
+    }
+}
+
 impl LogWriter {
     /// Serves the queue until its sender is gone or a write fails.
     pub fn run(mut self, queue: &Receiver<Write>, events: &Sender<RunEvent>) {
@@ -75,16 +102,7 @@ impl LogWriter {
 
     /// Writes a drain of the queue as one batch, and then the last watermark of it.
     fn write(&mut self, drained: Vec<Write>, synced: &mut Instant) -> Result<(), String> {
-        let sync = drained.iter().any(|write| write.sync);
-        let operations = drained.into_iter().flat_map(|write| write.operations);
-        let mut promise: Option<Promise> = None;
-        let mut log: Vec<LogChange> = Vec::new();
-        for operation in operations {
-            match operation {
-                LogOperation::Watermark(noted) => promise = Some(noted),
-                other => log.extend(changes(other)),
-            }
-        }
+        let Batch { log, sync, promise } = Batch::of(drained);
         self.store.write_log(&log, sync).map_err(|error| error.to_string())?;
         for change in &log {
             if let LogChange::Restore(block) = change {
@@ -92,7 +110,7 @@ impl LogWriter {
                 tracing::info!(block = %block.id(), "a damaged block was written back");
             }
         }
-        if let Some(promise) = promise.filter(|_| sync) {
+        if let Some(promise) = promise {
             let failed = |error: std::io::Error| format!("the watermark file: {error}");
             self.watermark.write(&promise).map_err(failed)?;
             if synced.elapsed() >= Duration::from_millis(WATERMARK_SYNC_MS) {
@@ -140,5 +158,42 @@ pub fn changes(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
         // Not the store's: it stands beside it.
         LogOperation::Watermark(_) => Vec::new(),
         LogOperation::Restore(block) => vec![LogChange::Restore(block.block().clone())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quipu_crypto::id::{Height, Term};
+
+    use super::*;
+
+    fn write(seq: u64, operations: Vec<LogOperation<ChainBlock>>, sync: bool) -> Write {
+        let seq = PersistSeq(seq);
+        Write { seq, operations, sync }
+    }
+
+    #[test]
+    fn one_write_that_must_be_durable_makes_the_whole_drain_so_and_only_then_is_a_promise_noted() {
+        let noted = |term| {
+            LogOperation::Watermark(Promise {
+                vote: Term(term),
+                ..Promise::default()
+            })
+        };
+        let hint = || LogOperation::CommitHint(Height(1));
+        let lazy = Batch::of(vec![
+            write(1, vec![hint(), noted(3)], false),
+            write(2, vec![hint()], false),
+        ]);
+        assert!(!lazy.sync && lazy.promise.is_none() && lazy.log.len() == 2);
+        for place in 0..3 {
+            let drained = (0..3)
+                .map(|number| write(number, vec![hint(), noted(number)], number == place))
+                .collect();
+            let batch = Batch::of(drained);
+            assert!(batch.sync, "the write at {place}");
+            assert_eq!(batch.promise.map(|promise| promise.vote), Some(Term(2)), "the last one");
+            assert_eq!(batch.log.len(), 3);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Performs everything and decides nothing: the loop that owns the replica, feeds it what happened and does what it
 //! asks.
 //!
-//! Invariant: a message that waits for a write leaves only after that write was reported durable (I20); completions are
-//! taken before anything else. Leaves every decision to `replica`.
+//! Invariant: what waits behind the `gate` for a write leaves as soon as that write is reported durable, before the
+//! replica hears of it. Leaves every decision to `replica`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +25,7 @@ use crate::client_protocol::{Answer, Rejection, Unavailable};
 use crate::clock::{self, SystemEntropy, Ticks};
 use crate::damage::Damages;
 use crate::executor::{Execution, Fetch};
+use crate::gate::Gate;
 use crate::inspect::Known;
 use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
 use crate::log_writer::Write;
@@ -73,9 +74,8 @@ pub struct Hands {
     pub status: Arc<SharedStatus>,
 }
 
-/// A message that waits for a write.
-struct Gated {
-    after: PersistSeq,
+/// A message on its way out.
+struct Leaving {
     to: Slot,
     session: SessionId,
     class: Class,
@@ -87,9 +87,7 @@ pub struct Runner {
     replica: Replica,
     hands: Hands,
     ticks: Ticks,
-    gated: VecDeque<Gated>,
-    /// Writes up to this one are durable.
-    durable: Option<PersistSeq>,
+    gate: Gate<Leaving>,
     next_ticket: u64,
     submitters: HashMap<Ticket, oneshot::Sender<Answer>>,
     readers: HashMap<Ticket, oneshot::Sender<bool>>,
@@ -117,8 +115,7 @@ impl Runner {
             replica,
             hands,
             ticks,
-            gated: VecDeque::new(),
-            durable: None,
+            gate: Gate::default(),
             next_ticket: 0,
             submitters: HashMap::new(),
             readers: HashMap::new(),
@@ -178,7 +175,9 @@ impl Runner {
         match event {
             RunEvent::Replica(event) => {
                 if let Event::Persisted { seq } = &event {
-                    self.release(*seq);
+                    self.gate
+                        .open(*seq)
+                        .for_each(|leaving| send(&self.hands.peers, leaving));
                 }
                 self.tell(event, actions);
             }
@@ -218,18 +217,17 @@ impl Runner {
                 class,
                 frame,
                 after,
-            } => match after {
-                Some(after) if self.durable.is_none_or(|durable| durable < after) => {
-                    self.gated.push_back(Gated {
-                        after,
-                        to,
-                        session,
-                        class,
-                        frame,
-                    });
+            } => {
+                let leaving = Leaving {
+                    to,
+                    session,
+                    class,
+                    frame,
+                };
+                if let Some(leaving) = self.gate.pass(after, leaving) {
+                    send(&self.hands.peers, leaving);
                 }
-                _ => self.send(to, session, class, frame),
-            },
+            }
             Action::Execute { height, block } => {
                 self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok());
             }
@@ -285,23 +283,6 @@ impl Runner {
             }
         }
         self.hand(|hands| hands.log.send(Write { seq, operations, sync }).is_ok());
-    }
-
-    /// Sends what waited for the write `seq`.
-    fn release(&mut self, seq: PersistSeq) {
-        self.durable = Some(seq);
-        // Gates come in the order of their writes, so the first that must wait ends the search.
-        while self.gated.front().is_some_and(|gated| gated.after <= seq) {
-            if let Some(gated) = self.gated.pop_front() {
-                self.send(gated.to, gated.session, gated.class, gated.frame);
-            }
-        }
-    }
-
-    fn send(&self, to: Slot, session: SessionId, class: Class, frame: Bytes) {
-        if !self.hands.peers.send(to, session, class, frame) {
-            tracing::trace!(%to, "a message was dropped: the session is gone or its queue is full");
-        }
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
@@ -384,6 +365,18 @@ impl Runner {
             node.disk.scrubbed = tally.scrubbed.load(Ordering::Relaxed);
             node.disk.passed = tally.passed();
         });
+    }
+}
+
+fn send(peers: &Peers, leaving: Leaving) {
+    let Leaving {
+        to,
+        session,
+        class,
+        frame,
+    } = leaving;
+    if !peers.send(to, session, class, frame) {
+        tracing::trace!(%to, "a message was dropped: the session is gone or its queue is full");
     }
 }
 
