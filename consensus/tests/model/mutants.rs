@@ -75,24 +75,14 @@ impl Rules for Planted {
     }
 }
 
-const fn bounds(terms: u64, silences: u8, submits: u8, crashes: u8) -> Bounds {
-    Bounds {
-        nodes: 3,
-        terms,
-        silences,
-        submits,
-        crashes,
-    }
-}
-
 /// Each bug, where it is found, and which invariant it breaks there first.
 pub(super) const PLANTED: [(Planted, Bounds, &str); 8] = [
-    (Planted::SendsBeforeSync, bounds(1, 1, 0, 0), "I10"),
-    (Planted::VotesTwice, bounds(1, 2, 0, 0), "I8"),
-    (Planted::ForgetsVoteOnStepDown, bounds(1, 2, 0, 0), "I8"),
-    (Planted::ForgetsOwnVote, bounds(1, 2, 0, 0), "I8"),
-    (Planted::AnyChainWins, bounds(2, 3, 0, 0), "I3"),
-    (Planted::OneIsEnough, bounds(1, 2, 0, 0), "I1"),
-    (Planted::CommitsOlderTerms, bounds(2, 3, 0, 0), "I7"),
-    (Planted::CountsItselfUnsynced, bounds(1, 1, 0, 0), "I6"),
+    (Planted::SendsBeforeSync, Bounds::of(1, 1, 0, 0), "I10"),
+    (Planted::VotesTwice, Bounds::of(1, 2, 0, 0), "I8"),
+    (Planted::ForgetsVoteOnStepDown, Bounds::of(1, 2, 0, 0), "I8"),
+    (Planted::ForgetsOwnVote, Bounds::of(1, 2, 0, 0), "I8"),
+    (Planted::AnyChainWins, Bounds::of(2, 3, 0, 0), "I3"),
+    (Planted::OneIsEnough, Bounds::of(1, 2, 0, 0), "I1"),
+    (Planted::CommitsOlderTerms, Bounds::of(2, 3, 0, 0), "I7"),
+    (Planted::CountsItselfUnsynced, Bounds::of(1, 1, 0, 0), "I6"),
 ];

@@ -279,6 +279,7 @@ impl<R: Decides> Node<R> {
                 Effect::Commit(upto) => told.push(Told::Commit(upto)),
                 Effect::Acknowledge(_, id) => told.push(Told::Acknowledge(id)),
                 Effect::Halt(..) | Effect::Broken(..) => told.push(Told::Halt),
+                Effect::See(_) => {}
                 // Reads are not asked for, and whole replicas are not modelled.
                 other => unreachable!("an engine's host asks for {other:?}"),
             }

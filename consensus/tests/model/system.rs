@@ -50,6 +50,27 @@ pub(super) struct Bounds {
     pub(super) submits: u8,
     /// Crashes, each with a restart.
     pub(super) crashes: u8,
+    /// Whether the network is one of [`orderly`](super::orderly).
+    pub(super) orderly: bool,
+}
+
+impl Bounds {
+    /// Of three nodes.
+    pub(super) const fn of(terms: u64, silences: u8, submits: u8, crashes: u8) -> Self {
+        Self {
+            nodes: 3,
+            terms,
+            silences,
+            submits,
+            crashes,
+            orderly: false,
+        }
+    }
+
+    /// The same in an orderly network.
+    pub(super) const fn orderly(self) -> Self {
+        Self { orderly: true, ..self }
+    }
 }
 
 /// A network under one set of rules.
@@ -75,11 +96,12 @@ struct Taken<R: 'static> {
 #[derive(Clone)]
 pub(super) struct State<R: 'static> {
     pub(super) nodes: Vec<&'static Node<R>>,
-    /// Everything that was sent and may still arrive, in the order of the fingerprints.
-    letters: Vec<&'static Letter>,
+    /// Everything that was sent and may still arrive, in the order of the fingerprints; in an orderly network by sender
+    /// and receiver, and in the order of sending.
+    pub(super) letters: Vec<&'static Letter>,
     pub(super) history: Arc<History>,
     /// What may still happen.
-    left: Bounds,
+    pub(super) left: Bounds,
 }
 
 impl<R: 'static> Hash for State<R> {
@@ -116,7 +138,7 @@ impl<R> fmt::Debug for State<R> {
 
 /// A step: what happens to which node.
 #[derive(Clone, PartialEq)]
-pub(super) struct Step(Slot, Stimulus);
+pub(super) struct Step(pub(super) Slot, pub(super) Stimulus);
 
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -263,6 +285,9 @@ impl<R: Decides> State<R> {
         if self.is_void(letter) {
             return false;
         }
+        if self.left.orderly {
+            return self.queue(letter);
+        }
         let place = self
             .letters
             .binary_search_by_key(&letter.fingerprint, |known| known.fingerprint);
@@ -284,6 +309,15 @@ impl<R: Decides> State<R> {
         self.letters = letters;
     }
 
+    /// A new session on one side of a pair, where it knows an older one.
+    pub(super) fn meetings(&self) -> impl Iterator<Item = Step> {
+        self.pairs().filter_map(|(node, other)| {
+            let session = Self::session(node, other);
+            let met = node.connected.get(&other.slot) == Some(&session);
+            (!met).then_some(Step(node.slot, Stimulus::Connect(other.slot, session)))
+        })
+    }
+
     fn pairs(&self) -> impl Iterator<Item = (&'static Node<R>, &'static Node<R>)> {
         let pair = |node: &'static Node<R>| self.nodes.iter().map(move |other| (node, *other));
         let all = self.nodes.iter().copied().flat_map(pair);
@@ -293,14 +327,19 @@ impl<R: Decides> State<R> {
     /// A crash of any node, with any prefix of what was not synced.
     fn crashes(&self, steps: &mut Vec<Step>) {
         for node in &self.nodes {
-            let sessions: Vec<_> = self
-                .pairs()
-                .filter(|(one, _)| one.slot == node.slot)
-                .map(|(_, other)| (other.slot, SessionId(Self::session(node, other).0 + 1)))
-                .collect();
-            for survive in 0..=node.unsynced() {
-                steps.push(Step(node.slot, Stimulus::Crash(survive, sessions.clone())));
-            }
+            self.crash(node, steps);
+        }
+    }
+
+    /// A crash of this node.
+    pub(super) fn crash(&self, node: &Node<R>, steps: &mut Vec<Step>) {
+        let sessions: Vec<_> = self
+            .pairs()
+            .filter(|(one, _)| one.slot == node.slot)
+            .map(|(_, other)| (other.slot, SessionId(Self::session(node, other).0 + 1)))
+            .collect();
+        for survive in 0..=node.unsynced() {
+            steps.push(Step(node.slot, Stimulus::Crash(survive, sessions.clone())));
         }
     }
 
@@ -325,7 +364,7 @@ impl<R: Decides> Model for Network<R> {
     /// go wrong goes wrong at their end before it does so at their beginning.
     fn actions(&self, state: &State<R>, steps: &mut Vec<Step>) {
         self.visited.fetch_add(1, Ordering::Relaxed);
-        if state.history.broken.is_some() {
+        if state.history.broken.is_some() || (self.bounds.orderly && state.first(steps)) {
             return;
         }
         if state.left.crashes > 0 {
@@ -338,12 +377,7 @@ impl<R: Decides> Model for Network<R> {
             let request = u64::from(state.left.submits);
             steps.push(Step(node.slot, Stimulus::Submit(request)));
         }
-        for (node, other) in state.pairs() {
-            let session = State::session(node, other);
-            if node.connected.get(&other.slot) != Some(&session) {
-                steps.push(Step(node.slot, Stimulus::Connect(other.slot, session)));
-            }
-        }
+        steps.extend(state.meetings());
         for node in state.nodes.iter().filter(|node| node.has_writes()) {
             steps.push(Step(node.slot, Stimulus::Written));
         }
@@ -360,9 +394,10 @@ impl<R: Decides> Model for Network<R> {
             Stimulus::Silence => state.left.silences -= 1,
             Stimulus::Submit(_) => state.left.submits -= 1,
             Stimulus::Crash(..) => state.left.crashes -= 1,
+            Stimulus::Deliver(letter) if self.bounds.orderly => state.unqueue(letter),
             _ => {}
         }
-        let counted = state.left != last.left;
+        let counted = state.left != last.left || state.letters.len() != last.letters.len();
         (self.take(&mut state, slot, &stimulus) || counted).then_some(state)
     }
 
