@@ -146,6 +146,8 @@ pub struct PeerStatus {
     pub matched: Height,
     /// The next height to send. Invariant: above `matched`.
     pub next: Height,
+    /// Bytes of blocks that are on their way there. Invariant: they fit the window, or it is one block (L4).
+    pub in_flight: u64,
     /// Answered within the last election timeout.
     pub active: bool,
     /// What it last said to have executed.

@@ -44,8 +44,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 let last = match first_difference {
                     Some(first) if !self.rules.takes_blocks(self.may_append) => {
                         let last = self.before(first, append);
-                        if last == append.previous {
-                            // To say so as a success would be answered with the same blocks, without an end.
+                        if self.rules.refuses_for_room(last == append.previous) {
                             self.take_commit(append, last);
                             return self.reject(from, append);
                         }
@@ -172,16 +171,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let tip = self.log.tip();
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));
-        // C-2r: the answer speaks in the own term, so it echoes nothing of another: who led both would take it for the
-        // answer to a contact of the later one.
-        let current = append.term == self.vote.term;
+        let echoes = self.rules.echoes(append.term, self.vote.term);
         let rejected = Rejected {
             term: self.vote.term,
             previous: append.previous.height,
             conflict_term,
             conflict_first,
             tip,
-            read_token: if current { append.read_token } else { 0 },
+            read_token: if echoes { append.read_token } else { 0 },
         };
         self.send(to, Class::Control, Message::Rejected(rejected));
     }

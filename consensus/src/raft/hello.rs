@@ -113,11 +113,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn watermark(&self) -> Option<Promise> {
         if let Some(recovery) = &self.recovery {
             let forgotten = recovery.forgotten.values().map(|promise| promise.accepted);
-            return (!recovery.is_exact(self.slot)).then(|| Promise {
-                start: RECOVERING,
-                vote: self.vote.term,
-                accepted: forgotten.max_by_key(|id| (id.term, id.height)).unwrap_or_default(),
-            });
+            return self
+                .rules
+                .notes_recovery(recovery.is_exact(self.slot))
+                .then(|| Promise {
+                    start: RECOVERING,
+                    vote: self.vote.term,
+                    accepted: forgotten.max_by_key(|id| (id.term, id.height)).unwrap_or_default(),
+                });
         }
         (!matches!(self.stage, Stage::Waiting(_))).then(|| Promise {
             start: self.start,
@@ -217,8 +220,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let voted = promised.vote > self.vote.term;
         // `vote` is at least the term in which the block was accepted: a chain that holds a block of a later term has
         // moved on since, and lawfully lost that one.
-        // What is committed up to its height is as good as the block, see `try_leave_recovery`.
-        let accepted = promised.accepted.height > self.commit.height
+        let accepted = !self.rules.settles(self.commit.height, promised.accepted.height)
             && !self.log.contains(promised.accepted)
             && self.log.tip().term <= promised.vote;
         (voted, accepted)
@@ -321,7 +323,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Some(recovery) = &self.recovery else { return };
         let (own, heard) = (self.slot, &recovery.heard);
         let forgotten = || recovery.forgotten.values().map(|promise| promise.accepted);
-        let exact = recovery.is_exact(own);
+        let exact = self.rules.remembers_all(recovery.is_exact(own));
         let members = self.membership.configuration();
         let since = self.rules.quorum(members, &|slot| {
             slot != own && heard.get(&slot).is_some_and(|(term, _)| self.commit.term > *term)
@@ -329,7 +331,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let later = forgotten().all(|id| self.commit.term > id.term) && (exact || since);
         let durable = self.writes.durable();
         let held = forgotten().all(|id| {
-            let settled = id.height <= self.commit.height || self.log.contains(id);
+            let settled = self.rules.settles(self.commit.height, id.height) || self.log.contains(id);
             id.height <= durable.height && settled
         });
         let better = |tip: &BlockId| {

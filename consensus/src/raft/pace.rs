@@ -69,8 +69,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 0
             }
         };
-        let stuck = if self.quorum_gets_on() { 0 } else { waited };
-        if self.rules.gives_way(stuck, stall) {
+        if self.rules.gives_way(waited, stall, self.quorum_gets_on()) {
             self.follow(self.vote.term, None);
             self.redraw = Redraw::Late;
             return false;

@@ -86,6 +86,11 @@ impl Progress {
         self.in_flight.is_empty()
     }
 
+    /// How much of it that is, by the size of its blocks.
+    pub(crate) fn bytes_in_flight(&self) -> u64 {
+        self.bytes_in_flight
+    }
+
     /// How many bytes may follow now; `None` for none.
     pub(crate) fn room(&self, window: u64) -> Option<u64> {
         match self.flow {

@@ -250,6 +250,12 @@ pub trait Rules {
         echoed >= round
     }
 
+    /// Whether a refusal echoes the contact that it answers: its answer is in the own term, so only one of it. Who led
+    /// an earlier term and leads this one would take the echo for one of this term (C-2r).
+    fn echoes(&self, asked: Term, own: Term) -> bool {
+        asked == own
+    }
+
     /// Whether clients hear that their reads cannot be confirmed any more: nobody waits for ever (C-7r).
     fn tells_lost_reads(&self) -> bool {
         true
@@ -263,6 +269,24 @@ pub trait Rules {
     /// Whether the own disk is older than what a peer remembers: of starts, of votes, of acknowledged blocks (D-10).
     fn has_forgotten(&self, started: bool, voted: bool, accepted: bool) -> bool {
         started || voted || accepted
+    }
+
+    /// Whether a block that was promised is made up for by what is committed: up to its height nothing else can be
+    /// final, so if it is not among it, it never was (D-10).
+    fn settles(&self, committed: Height, promised: Height) -> bool {
+        committed >= promised
+    }
+
+    /// Whether a recovering node notes beside its log that it recovers: where the note there does not say it already,
+    /// the next start would count past the start that the peers remember (D-10).
+    fn notes_recovery(&self, noted: bool) -> bool {
+        !noted
+    }
+
+    /// Whether what is remembered of this node is all that it promised. Its own note is; the memory of a peer is the
+    /// least, for what was not synced yet is gone with a crash of that peer (D-10).
+    fn remembers_all(&self, noted: bool) -> bool {
+        noted
     }
 
     /// Whether enough peers told what they remember: all, or, after a bounded wait, a quorum (D-10).
@@ -295,10 +319,10 @@ pub trait Rules {
         found.height == height && found.hash == hash
     }
 
-    /// Whether a leader gives way: blocks wait for their commit, and no quorum catches up, for longer than anything but
-    /// a fault explains. Contacts that pass prove nothing where blocks do not (P-6).
-    fn gives_way(&self, waiting_ms: u64, stall_ms: u64) -> bool {
-        waiting_ms >= stall_ms
+    /// Whether a leader gives way: blocks wait for their commit for longer than anything but a fault explains, and no
+    /// quorum catches up either. Contacts that pass prove nothing where blocks do not (P-6).
+    fn gives_way(&self, waiting_ms: u64, stall_ms: u64, quorum_gets_on: bool) -> bool {
+        waiting_ms >= stall_ms && !quorum_gets_on
     }
 
     /// Whether a leader hands over for the sake of its disk: for nearly all of `window_ms` blocks were committed by the
@@ -310,6 +334,12 @@ pub trait Rules {
     /// Whether a node takes new blocks: not where the disk has no room for them (D-8).
     fn takes_blocks(&self, may_append: bool) -> bool {
         may_append
+    }
+
+    /// Whether blocks are refused for want of room: where none of them is held already. Taken for a success, that would
+    /// be answered with the same blocks, without an end (D-8).
+    fn refuses_for_room(&self, none_held: bool) -> bool {
+        none_held
     }
 
     /// Whether what a node noted beside its log is more than its log holds (D-4).

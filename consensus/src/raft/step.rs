@@ -94,6 +94,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let status = |peer: &Progress| PeerStatus {
             matched: peer.matched_height(),
             next: peer.next,
+            in_flight: peer.bytes_in_flight(),
             active: self.now.since(peer.heard) < self.settings.election_max_ms,
             executed: peer.executed,
         };

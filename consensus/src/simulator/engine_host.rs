@@ -11,11 +11,13 @@ use quipu_crypto::id::{BlockId, Height, Incarnation, Slot};
 use super::block::SimulatedBlock;
 use super::coverage::Sight;
 use super::duties::Duties;
+pub use super::engine_disk::EngineDisk;
+use super::engine_disk::{Load, place};
 use super::participant::{Claim, Damage, Effect, Event, Link, Participant};
 use crate::block::Configuration;
 use crate::engine::{Engine, Restored, Settings, Status};
-use crate::input::{Entropy, FetchId, Input, ReadTicket, Tick};
-use crate::message::{Message, Promise, Report};
+use crate::input::{Entropy, Input, ReadTicket, Tick};
+use crate::message::{Message, Report};
 use crate::output::{Halt, LogOperation, Output, VoteRecord};
 use crate::raft::{Raft, Rules};
 
@@ -41,15 +43,6 @@ pub struct EngineHost<R> {
     halted: bool,
 }
 
-/// A question of the engine for blocks of the store.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    fetch: FetchId,
-    first: Height,
-    last: Height,
-    max_bytes: u64,
-}
-
 /// Everything that a network's hosts share.
 #[derive(Clone, Debug)]
 pub struct EngineSetup<R> {
@@ -63,38 +56,6 @@ pub struct EngineSetup<R> {
     pub large_one_of: u64,
 }
 
-/// The disk of an engine's host.
-#[derive(Clone, Debug)]
-pub struct EngineDisk {
-    start: u64,
-    vote: VoteRecord,
-    /// Contents, which a disk may damage.
-    blocks: Vec<SimulatedBlock>,
-    /// What the header records say: which block belongs at each height.
-    links: Vec<Link>,
-    hint: Height,
-    promises: BTreeMap<Slot, Promise>,
-    watermark: Option<Promise>,
-}
-
-impl EngineDisk {
-    /// The block at a height, if it is the one that belongs there.
-    fn read(&self, height: Height) -> Option<&SimulatedBlock> {
-        let link = self.links.get(place(height))?;
-        let block = self.blocks.get(place(height))?;
-        (block.id == link.id && block.is_sound()).then_some(block)
-    }
-
-    fn tip(&self) -> Height {
-        self.links.last().map_or(Height::ZERO, |link| link.id.height)
-    }
-
-    fn truncate(&mut self, from: Height) {
-        self.blocks.truncate(place(from));
-        self.links.truncate(place(from));
-    }
-}
-
 type Effects = Vec<Effect<Message<SimulatedBlock>, Vec<LogOperation<SimulatedBlock>>>>;
 
 impl<R: Rules + Clone> Participant for EngineHost<R> {
@@ -104,66 +65,15 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
     type Setup = EngineSetup<R>;
 
     fn blank(_setup: &Self::Setup, _slot: Slot) -> EngineDisk {
-        let genesis = SimulatedBlock::genesis();
-        EngineDisk {
-            start: 0,
-            vote: VoteRecord::default(),
-            links: vec![link(&genesis)],
-            blocks: vec![genesis],
-            hint: Height::ZERO,
-            promises: BTreeMap::new(),
-            watermark: None,
-        }
+        EngineDisk::blank()
     }
 
     fn apply(disk: &mut EngineDisk, write: &Self::Write) {
-        for operation in write {
-            match operation {
-                LogOperation::SetVote(record) => disk.vote = *record,
-                LogOperation::Truncate { from } => disk.truncate(*from),
-                LogOperation::Append(blocks) => {
-                    disk.links.extend(blocks.iter().map(link));
-                    disk.blocks.extend(blocks.iter().cloned());
-                }
-                LogOperation::CommitHint(height) => disk.hint = *height,
-                LogOperation::Remember { peer, promise } => {
-                    disk.promises.insert(*peer, *promise);
-                }
-                LogOperation::Watermark(promise) => disk.watermark = Some(*promise),
-                LogOperation::Restore(block) => {
-                    if let Some(stored) = disk.blocks.get_mut(place(block.id.height)) {
-                        *stored = block.clone();
-                    }
-                }
-            }
-        }
+        disk.write(write);
     }
 
     fn damage(disk: &mut EngineDisk, damage: Damage, at: Height) -> bool {
-        if at == Height::ZERO || at > disk.tip() {
-            return false;
-        }
-        match damage {
-            Damage::Rot => {
-                if let Some(block) = disk.blocks.get_mut(place(at)) {
-                    block.payload ^= 1 << 40;
-                }
-            }
-            Damage::Misdirected => {
-                let other = at.previous().and_then(|below| disk.blocks.get(place(below)).cloned());
-                if let (Some(other), Some(block)) = (other, disk.blocks.get_mut(place(at))) {
-                    *block = other;
-                }
-            }
-            Damage::LostTail | Damage::LostTailAndWatermark => {
-                disk.truncate(at);
-                disk.hint = disk.hint.min(disk.tip());
-                if damage == Damage::LostTailAndWatermark {
-                    disk.watermark = None;
-                }
-            }
-        }
-        true
+        disk.damage(damage, at)
     }
 
     fn start(setup: &Self::Setup, slot: Slot, disk: &mut EngineDisk, now: Tick, entropy: &mut dyn Entropy) -> Self {
@@ -232,12 +142,10 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         if self.halted {
             return;
         }
-        if matches!(event, Event::Read(_)) {
-            self.duties.read_asked();
-        }
+        self.duties.told(&event);
         let mut inputs: Vec<Input<SimulatedBlock>> = Vec::new();
         for load in std::mem::take(&mut self.loads) {
-            answer_load(disk, load, &mut inputs);
+            disk.answer(load, &mut inputs);
         }
         if matches!(event, Event::Tick) {
             self.scrub(disk, &mut inputs);
@@ -265,8 +173,10 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         }
         self.execute(now, entropy, disk, effects);
         self.propose(now, entropy, effects);
-        let broken = self.duties.broken(self.engine.status().role);
-        effects.extend(broken.map(Effect::Broken));
+        if !self.halted {
+            let broken = self.duties.broken(&self.engine.status(), self.window_bytes);
+            effects.extend(broken.map(Effect::Broken));
+        }
     }
 
     fn status(&self) -> Status {
@@ -314,9 +224,13 @@ impl<R: Rules + Clone> EngineHost<R> {
         if matches!(input, Input::Damaged { .. }) {
             effects.push(Effect::See(Sight::DamageFound));
         }
+        if let Input::Loaded { blocks, .. } = &input {
+            self.duties.sends(blocks);
+        }
         let mut outputs = Vec::new();
         self.engine.step(now, entropy, input, &mut outputs);
         for output in outputs {
+            self.duties.answers(&output);
             match output {
                 Output::Persist { seq, operations, sync } => {
                     if operations.iter().any(|done| matches!(done, LogOperation::Restore(_))) {
@@ -354,15 +268,9 @@ impl<R: Rules + Clone> EngineHost<R> {
                         max_bytes,
                     });
                 }
-                Output::ReadReady { ticket, height } => {
-                    self.duties.read_answered();
-                    effects.push(Effect::ReadReady(ticket.0, height));
-                }
+                Output::ReadReady { ticket, height } => effects.push(Effect::ReadReady(ticket.0, height)),
                 Output::Truncated { from } => self.proposed.retain(|height, _| *height < from),
-                Output::ReadLost { .. } => {
-                    self.duties.read_answered();
-                    effects.push(Effect::See(Sight::ReadLost));
-                }
+                Output::ReadLost { .. } => effects.push(Effect::See(Sight::ReadLost)),
                 Output::Evidence(_) => effects.push(Effect::See(Sight::Evidence)),
                 Output::Role(_) => {}
                 Output::Halt(halt) => {
@@ -390,7 +298,7 @@ impl<R: Rules + Clone> EngineHost<R> {
         while self.executed < upto {
             let next = self.executed.next();
             let Some(block) = self.engine.block(next).or_else(|| disk.read(next)) else {
-                if let Some(damaged) = damaged(disk, next) {
+                if let Some(damaged) = disk.damaged(next) {
                     self.step(now, entropy, damaged, effects);
                 }
                 break;
@@ -424,13 +332,14 @@ impl<R: Rules + Clone> EngineHost<R> {
             Height::ZERO
         };
         if disk.read(self.scrub).is_none() {
-            inputs.extend(damaged(disk, self.scrub));
+            inputs.extend(disk.damaged(self.scrub));
         }
     }
 
     /// Cuts blocks for what waits: the opening block first, then a request each.
     fn propose(&mut self, now: Tick, entropy: &mut dyn Entropy, effects: &mut Effects) {
         while let Some(place) = self.engine.proposal() {
+            self.duties.asked(&place);
             let block = if place.opening {
                 SimulatedBlock::opening(place.parent, place.term)
             } else {
@@ -448,52 +357,4 @@ impl<R: Rules + Clone> EngineHost<R> {
         // Whoever does not lead tells its clients at once; they do not ask again here.
         self.waiting.clear();
     }
-}
-
-/// Reads blocks for the engine, and tells it where one is damaged.
-fn answer_load(disk: &EngineDisk, load: Load, inputs: &mut Vec<Input<SimulatedBlock>>) {
-    let below = load.first.previous().and_then(|height| disk.links.get(place(height)));
-    let mut blocks: Vec<SimulatedBlock> = Vec::new();
-    let mut bytes = 0_u64;
-    let mut height = load.first;
-    while height <= load.last && height <= disk.tip() {
-        let Some(block) = disk.read(height) else {
-            inputs.extend(damaged(disk, height));
-            break;
-        };
-        bytes = bytes.saturating_add(block.size);
-        if bytes > load.max_bytes && !blocks.is_empty() {
-            break;
-        }
-        blocks.push(block.clone());
-        height = height.next();
-    }
-    inputs.push(Input::Loaded {
-        fetch: load.fetch,
-        previous: below.map_or(BlockId::default(), |link| link.id),
-        blocks,
-    });
-}
-
-/// The report of a block that cannot be read.
-fn damaged(disk: &EngineDisk, height: Height) -> Option<Input<SimulatedBlock>> {
-    let link = disk.links.get(place(height))?;
-    Some(Input::Damaged {
-        height,
-        hash: link.id.hash,
-    })
-}
-
-fn link(block: &SimulatedBlock) -> Link {
-    Link {
-        id: block.id,
-        previous: block.previous,
-        requests: (block.payload != 0).then_some(block.payload).into_iter().collect(),
-        configuration: block.configuration.clone(),
-    }
-}
-
-/// The place of a height in a list that begins with block 0.
-fn place(height: Height) -> usize {
-    usize::try_from(height.get()).unwrap_or(usize::MAX)
 }

@@ -14,6 +14,7 @@ pub mod coverage;
 mod delivery;
 pub mod disk;
 mod duties;
+mod engine_disk;
 pub mod engine_host;
 pub mod faults;
 mod liveness;

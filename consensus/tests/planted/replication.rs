@@ -79,4 +79,16 @@ mutants! {
             quorum::height(&Configuration { voters, ..configuration.clone() }, held)
         }
     }
+    /// the first block of a term is a client's, if one comes.
+    LeadsWithoutOpening, 1, "R-1", "c01r": {
+        fn must_open(&self, _opened: bool) -> bool { false }
+    }
+    /// L4: as much is in flight as there is.
+    IgnoresTheWindow, 1, "L4", "r17": {
+        fn window(&self, _bytes: u64) -> u64 { u64::MAX }
+    }
+    /// a leader without a quorum takes whatever comes.
+    TakesWithoutEnd, 16, "L4", "r15": {
+        fn is_full(&self, _uncommitted_bytes: u64, _limit: u64) -> bool { false }
+    }
 }

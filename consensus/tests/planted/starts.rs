@@ -1,6 +1,7 @@
 //! Bugs of starts: the hello exchange, and the recovery of a node whose disk is older than its promises (D-10).
 
 use quipu_consensus::raft::Rules;
+use quipu_crypto::id::Height;
 
 use super::{Mutant, Planted};
 
@@ -8,5 +9,41 @@ mutants! {
     /// A recovery has no end.
     NeverRecovers, 11, "L2", "d10": {
         fn ends_recovery(&self, _later: bool, _all: bool, _held: bool) -> bool { false }
+    }
+    /// Takes part before anybody told what it promised.
+    DecidesWhileWaiting, 60, "I3", "d10": {
+        fn takes_part(&self, _waiting: bool, recovering: bool) -> bool { !recovering }
+    }
+    /// Knows that it forgot a promise, and decides all the same.
+    DecidesWhileRecovering, 5, "I10", "d10": {
+        fn takes_part(&self, waiting: bool, _recovering: bool) -> bool { !waiting }
+    }
+    /// Only blocks can be forgotten.
+    OverlooksForgottenVotes, 33, "I8", "d10": {
+        fn has_forgotten(&self, _started: bool, _voted: bool, accepted: bool) -> bool { accepted }
+    }
+    /// One answer ends the wait.
+    WaitsForNobody, 113, "I3", "d10": {
+        fn ends_wait(&self, _all: bool, _waited: bool, _quorum: bool) -> bool { true }
+    }
+    /// Whoever has heard all is recovered.
+    RecoversWithoutTheBlocks, 52, "I8", "d10": {
+        fn ends_recovery(&self, _later: bool, all: bool, _held: bool) -> bool { all }
+    }
+    /// A leader supposes that a restarted peer still holds all it acknowledged.
+    TrustsRestartedPeers, 90, "L2", "d10": {
+        fn asks_again_after_restart(&self) -> bool { false }
+    }
+    /// Takes what its peers remember for all that it promised, though a crash has taken some of it from them.
+    TrustsWhatIsRemembered, 169, "I3", "d10": {
+        fn remembers_all(&self, _noted: bool) -> bool { true }
+    }
+    /// A restart ends a recovery.
+    ForgetsThatItRecovers, 102882, "I3", "d10": {
+        fn notes_recovery(&self, _noted: bool) -> bool { false }
+    }
+    /// A memory of a block below its own commit height holds a sound node.
+    HeldByOldMemories, 73, "L2", "d10": {
+        fn settles(&self, _committed: Height, promised: Height) -> bool { promised == Height::ZERO }
     }
 }

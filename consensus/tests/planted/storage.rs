@@ -35,4 +35,20 @@ mutants! {
     TakesItsTipForCommitted, 3, "I7", "d05": {
         fn restored_commit(&self, _hint: Height, tip: Height) -> Height { tip }
     }
+    /// D-1: goes on after a failed write.
+    GoesOnAfterAFailedWrite, 3, "P9", "d01": {
+        fn stops_at_failed_write(&self) -> bool { false }
+    }
+    /// D-8: takes blocks without room for them.
+    TakesBlocksWithoutRoom, 3, "D-8", "d08": {
+        fn takes_blocks(&self, _may_append: bool) -> bool { true }
+    }
+    /// D-4: does not compare its log with what it noted of it.
+    OverlooksItsLostEnd, 68, "I3", "d04": {
+        fn has_lost_its_end(&self, _noted_is_held: bool) -> bool { false }
+    }
+    /// D-8: without room, says that it holds what is before the blocks, and is sent them again at once.
+    AcknowledgesWithoutRoom, 20, "L4", "d08": {
+        fn refuses_for_room(&self, _none_held: bool) -> bool { false }
+    }
 }

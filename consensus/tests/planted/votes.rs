@@ -2,6 +2,7 @@
 
 use quipu_consensus::block::Configuration;
 use quipu_consensus::output::VoteRecord;
+use quipu_consensus::quorum;
 use quipu_consensus::raft::Rules;
 use quipu_crypto::id::{BlockId, Slot, Term};
 
@@ -29,7 +30,7 @@ mutants! {
         fn candidacy(&self, term: Term, _own: Slot) -> VoteRecord { VoteRecord { term, voted_for: None } }
     }
     /// V-5: answers to an earlier candidacy count.
-    CountsOldAnswers, 1201, "I1", "v05": {
+    CountsOldAnswers, 47, "I1", "v05": {
         fn answers_candidacy(&self, _answered: (Term, u64, BlockId), _asked: (Term, u64, BlockId)) -> bool { true }
     }
     /// V-6: the longer chain wins, whatever its term.
@@ -64,7 +65,7 @@ mutants! {
         }
     }
     /// P1: the candidate counts its own vote before its own sync.
-    CountsOwnVoteUnsynced, 336, "I2", "r09": {
+    CountsOwnVoteUnsynced, 16, "I1", "r09": {
         fn own_vote_counts(&self, _durable: bool) -> bool { true }
     }
     /// V-10: stands for election without asking, so whoever was cut off comes back with a later term.
@@ -90,5 +91,22 @@ mutants! {
     /// V-11: every node waits equally long.
     WaitsWithoutChance, 10, "L1", "v11": {
         fn election_wait(&self, least_ms: u64, _drawn_ms: u64) -> u64 { least_ms }
+    }
+    /// M-6 (CCF#3837): while joint, a majority of all together decides.
+    MajorityOfTheUnion, 21, "I1", "m06": {
+        fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
+            let all = configuration.voters.union(&configuration.outgoing).copied().collect();
+            quorum::majority(&all, agree)
+        }
+    }
+    /// M-6: while joint, the incoming voters decide alone.
+    IncomingDecideAlone, 21, "I1", "m06": {
+        fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool {
+            quorum::majority(&configuration.voters, agree)
+        }
+    }
+    /// P-2, P-5: a leader that nobody answers goes on leading.
+    LeadsUnanswered, 40, "L1", "v08": {
+        fn keeps_leading(&self, _answered_by_quorum: bool) -> bool { true }
     }
 }

@@ -1,7 +1,8 @@
 //! Messages that a scenario makes by hand, be they true or not.
 
 use quipu_consensus::message::{
-    Accepted, Append, Message, Promise, Rejected, Report, TimeoutNow, VoteAnswer, VoteRequest, VoteSignature, Welcome,
+    Accepted, Append, Found, Message, Promise, Rejected, Report, TimeoutNow, VoteAnswer, VoteRequest, VoteSignature,
+    Welcome,
 };
 use quipu_consensus::raft::Rules;
 use quipu_crypto::id::{Height, Term};
@@ -58,10 +59,16 @@ impl<R: Rules + Clone> Script<R> {
     }
 
     /// voted N>M round=R, accepted upto=H (the end of C where it is missing), refused at=H (by one that ends with C),
-    /// welcome start=S vote=T (it remembers that the end of C was acknowledged), timeout-now; each with term=T chain=C.
+    /// welcome start=S vote=T (it remembers that the end of C was acknowledged), timeout-now; each with term=T chain=C;
+    /// found (the end of C).
     fn answer(&self, kind: &str, arguments: &Arguments<'_>) -> Message<Block> {
-        let term = term(arguments);
         let last = self.spoken(arguments).last().unwrap().id;
+        if kind == "found" {
+            let (height, hash) = (last.height, last.hash);
+            let block = self.spoken(arguments).pop();
+            return Message::Found(Found { height, hash, block });
+        }
+        let term = term(arguments);
         match kind {
             "voted" => Message::VoteAnswer(VoteAnswer {
                 term,

@@ -77,7 +77,8 @@ pub fn files() -> BTreeMap<String, PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let named = |path: PathBuf| (path.file_stem().unwrap().to_string_lossy().into_owned(), path);
-    paths.map(named).collect()
+    let texts = paths.filter(|path| path.extension().is_some_and(|kind| kind == "txt"));
+    texts.map(named).collect()
 }
 
 /// The texts of the scenarios, by name.
@@ -199,8 +200,9 @@ impl<R: Rules + Clone> Script<R> {
             "damage" => self.damage(&arguments)?,
             // full N: the disk of N has no room; room N: it has again.
             "full" | "room" => self.event(arguments.slot(0), Event::DiskFull(words[0] == "full")),
-            // Messages made by hand: append, vote, pre-vote, voted, accepted, refused, welcome, timeout-now.
-            "append" | "vote" | "pre-vote" | "voted" | "accepted" | "refused" | "welcome" | "timeout-now" => {
+            // Messages made by hand: append, vote, pre-vote, voted, accepted, refused, found, welcome,
+            // timeout-now.
+            "append" | "vote" | "pre-vote" | "voted" | "accepted" | "refused" | "found" | "welcome" | "timeout-now" => {
                 self.forge(words[0], &arguments);
             }
             "expect" => return self.expected(&arguments),

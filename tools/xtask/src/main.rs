@@ -70,7 +70,7 @@ enum Verb {
     Simulate(simulate::Options),
     /// Search, for each planted bug of the ordering engine, the first seed that kills it and the scenarios that break.
     Mutants {
-        /// Only those whose name holds this.
+        /// Only those whose name holds this, or one of several, with commas between.
         #[arg(long, value_name = "PART", default_value = "")]
         name: String,
         /// How many seeds to try.

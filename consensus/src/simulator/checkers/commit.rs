@@ -77,7 +77,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn in_force<'a>(&'a self, node: View<'a>, height: Height) -> &'a Configuration {
+    pub(super) fn in_force<'a>(&'a self, node: View<'a>, height: Height) -> &'a Configuration {
         if !self.membership_changed {
             return &self.members;
         }

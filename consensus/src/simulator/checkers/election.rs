@@ -1,7 +1,10 @@
-//! I1 one leader a term, I3 a leader has everything committed before its term, I8 one vote a term on disk.
+//! I1 one leader a term, elected by a quorum, I3 a leader has everything committed before its term, I8 one vote a term
+//! on disk.
 
 use super::{Oracle, Verdict, View, holds, violation};
 use crate::engine::Status;
+use crate::output::VoteRecord;
+use crate::quorum;
 
 impl Oracle {
     /// I8: on disk the term never falls, and the vote of a term never changes.
@@ -31,6 +34,18 @@ impl Oracle {
                 "I1",
                 format!("{first} and {} both lead term {}", node.slot, status.term),
             );
+        }
+        let own = VoteRecord {
+            term: status.term,
+            voted_for: Some(node.slot),
+        };
+        let voted = |slot| {
+            let left = self.votes.get(&(slot, status.term)) == Some(&node.slot);
+            left || (slot == node.slot && node.vote == own)
+        };
+        if !quorum::reached(self.in_force(node, status.tip.height), voted) {
+            let detail = format!("{} leads term {} without a quorum's votes", node.slot, status.term);
+            return violation("I1", detail);
         }
         let before = self.committed.iter().rev().find(|(_, term)| *term < status.term);
         if let Some((link, term)) = before.filter(|(link, _)| !holds(node.chain, link.id)) {

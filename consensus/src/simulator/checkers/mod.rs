@@ -173,7 +173,7 @@ fn holds(chain: &[Link], id: BlockId) -> bool {
 #[must_use]
 pub fn meaning(invariant: &str) -> &'static str {
     match invariant {
-        "I1" => "at most one leader in a term",
+        "I1" => "at most one leader in a term, and a quorum has voted for it",
         "I2" => "one block for a height and a term: equal hash, equal prefix",
         "I3" => "a leader has everything that was committed in an earlier term",
         "I4" => "all nodes commit the same block at a height",
@@ -190,6 +190,9 @@ pub fn meaning(invariant: &str) -> &'static str {
         "I19" => "equal stores at equal executed height",
         "I20" => "no message leaves before what it promises is durable",
         "C-7r" => "whoever waits for a read is told",
+        "D-8" => "a full disk gets no blocks",
+        "P9" => "after a failed write nothing comes but the end",
+        "R-1" => "the first block of a term opens it, and no other does",
         "R-14" => "a leader sends a peer only what it does not know to be there",
         "L1" => "a healed network has a leader within three election timeouts",
         "L2" => "in a healed network all nodes end at one height",
