@@ -171,7 +171,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let tip = self.log.tip();
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));
-        let echoes = self.rules.echoes(append.term, self.vote.term);
+        // D-10: whoever recovers may have voted for a later leader and forgotten it: its echo proves nothing.
+        let echoes = self.takes_part() && self.rules.echoes(append.term, self.vote.term);
         let rejected = Rejected {
             term: self.vote.term,
             previous: append.previous.height,
