@@ -55,8 +55,8 @@ pub struct Restored<B> {
     pub slot: Slot,
     /// Its data directory.
     pub incarnation: Incarnation,
-    /// How often it was started, this start included; durable already.
-    pub start: u64,
+    /// The number of the last start that was claimed ([`crate::output::LogOperation::Start`]).
+    pub starts: u64,
     /// Term and vote.
     pub vote: VoteRecord,
     /// Where each term begins: (term, first height), ascending, the whole chain.
@@ -73,6 +73,8 @@ pub struct Restored<B> {
     pub promises: BTreeMap<Slot, Promise>,
     /// What this node noted of its own promises beside the store, where it did: the store may have lost its end (D-4).
     pub watermark: Option<Promise>,
+    /// The block that a recovery had still to get ([`crate::output::LogOperation::Recover`]), where it did not end.
+    pub recovering: Option<BlockId>,
 }
 
 /// Times and limits of an engine.

@@ -56,9 +56,10 @@
 //! ## The map
 //!
 //! * [`engine`], [`input`], [`output`], [`message`], [`block`]: the interface, and nothing else.
-//! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `hello`, `repair`
-//!   handle one thing each; `log`, `progress`, `pace`, `membership`, `persistence`, `evidence`, `horizon` keep one
-//!   thing each;
+//! * [`raft`]: `step` dispatches; `election`, `vote`, `replication`, `follower`, `read`, `transfer`, `repair` handle
+//!   one thing each; `hello`, `participation`, `recovery` say whether a node takes part after a start, and `memory`
+//!   what it knows of the others' promises; `log`, `progress`, `pace`, `membership`, `persistence`, `evidence`,
+//!   `horizon` keep one thing each;
 //!   [`raft::Rules`] has every decision on which safety rests, so that a test can plant a bug by changing one.
 //! * [`quorum`]: the arithmetic, a leaf.
 //! * [`simulator`]: a network in one thread under every fault; [`simulator::checkers`] hold the invariants against it

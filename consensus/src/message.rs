@@ -172,8 +172,12 @@ impl VoteSignature {
 pub struct Hello {
     /// Which data directory.
     pub incarnation: Incarnation,
-    /// How often that directory has been started; durable before the first hello.
+    /// Drawn by chance at each start: tells the asking process from every other.
+    pub nonce: u64,
+    /// The number of this start: higher than any that the directory has on record.
     pub start: u64,
+    /// Whether that number is on record now, for good: then this is no question, the node takes part.
+    pub claimed: bool,
     /// Its term.
     pub term: Term,
     /// Its last block.
@@ -183,12 +187,14 @@ pub struct Hello {
 /// Answer to a [`Hello`]: the answering node's own place and what it remembers of the asking one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// From the hello, so that an answer to an earlier start is void.
-    pub start: u64,
+    /// From the hello, so that an answer to another process is void.
+    pub nonce: u64,
     /// The answering node's term.
     pub term: Term,
     /// Its last block.
     pub tip: BlockId,
+    /// Whether it takes part itself: its disk, too, may have forgotten what it held.
+    pub takes_part: bool,
     /// What it remembers that the asking node promised.
     pub remembered: Promise,
 }
@@ -196,7 +202,7 @@ pub struct Welcome {
 /// The highest that one node has seen another promise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
-    /// Start counter.
+    /// Number of the last start that it claimed.
     pub start: u64,
     /// Term of a vote granted, or asked for by itself.
     pub vote: Term,

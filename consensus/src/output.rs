@@ -50,8 +50,13 @@ pub enum LogOperation<B> {
         promise: Promise,
     },
     /// What the node has promised once this batch is durable: kept beside the log, after the batch, without a sync. At
-    /// the next start it tells whether the log has lost its end (D-4), or whether the node was recovering (D-10).
+    /// the next start it tells whether the log has lost its end (D-4).
     Watermark(Promise),
+    /// This start is claimed: the next one has a higher number (D-10).
+    Start(u64),
+    /// The node has forgotten what it promised, and takes part again only with this block or what supersedes it; with
+    /// `None`, it has all that it needs (D-10).
+    Recover(Option<BlockId>),
     /// Write this block again where it stands in the chain: its stored copy is damaged. Nothing else moves.
     Restore(B),
 }

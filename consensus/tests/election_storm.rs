@@ -51,7 +51,7 @@ impl Storm {
             let restored = Restored {
                 slot,
                 incarnation: Incarnation([u8::try_from(slot.0).unwrap(); 16]),
-                start: 1,
+                starts: 0,
                 vote: VoteRecord::default(),
                 terms: Vec::new(),
                 base: SimulatedBlock::genesis().id(),
@@ -60,6 +60,7 @@ impl Storm {
                 configuration: (Height::ZERO, voters(NODES)),
                 promises: BTreeMap::new(),
                 watermark: None,
+                recovering: None,
             };
             let random = random.split();
             let mut chance = Counted { random, draws: 0 };

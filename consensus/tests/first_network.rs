@@ -45,7 +45,7 @@ impl Bus {
         let restored = |slot| Restored {
             slot,
             incarnation: Incarnation([u8::try_from(slot.0).unwrap(); 16]),
-            start: 1,
+            starts: 0,
             vote: VoteRecord::default(),
             terms: Vec::new(),
             base: SimulatedBlock::genesis().id(),
@@ -54,6 +54,7 @@ impl Bus {
             configuration: (Height::ZERO, configuration.clone()),
             promises: BTreeMap::new(),
             watermark: None,
+            recovering: None,
         };
         let nodes = voters
             .iter()

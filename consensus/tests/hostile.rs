@@ -47,6 +47,7 @@ fn no_message_makes_an_engine_panic_halt_or_cut_what_is_committed() {
         let mut liar = Liar {
             random: random.split(),
             known: vec![SimulatedBlock::genesis()],
+            nonce: 0,
         };
         let mut events: Vec<Event<Message<SimulatedBlock>>> = vec![
             Event::PeerUp(Slot(2), SessionId(1)),
@@ -75,6 +76,10 @@ fn no_message_makes_an_engine_panic_halt_or_cut_what_is_committed() {
                         Host::apply(&mut disk, &write);
                         events.push(Event::Written(seq));
                     }
+                    Effect::Send {
+                        message: Message::Hello(hello),
+                        ..
+                    } => liar.nonce = hello.nonce,
                     Effect::Halt(reason, _) => panic!("seed {seed}, step {now}: halted: {reason}"),
                     Effect::Commit(upto) => {
                         assert!(upto.height > committed.height, "seed {seed}: commit falls");
@@ -209,6 +214,7 @@ fn when_a_member_stops_lying_the_others_elect_and_commit() {
         let mut liar = Liar {
             random: Random::new(seed + 1000),
             known: vec![SimulatedBlock::genesis()],
+            nonce: 0,
         };
         if count == 3 {
             network.drain();

@@ -157,6 +157,8 @@ pub fn changes(operation: LogOperation<ChainBlock>) -> Vec<LogChange> {
         }],
         // Not the store's: it stands beside it.
         LogOperation::Watermark(_) => Vec::new(),
+        LogOperation::Start(number) => vec![LogChange::Start(number)],
+        LogOperation::Recover(lacking) => vec![LogChange::Recover(lacking)],
         LogOperation::Restore(block) => vec![LogChange::Restore(block.block().clone())],
     }
 }

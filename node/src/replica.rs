@@ -388,6 +388,8 @@ impl Replica {
                 | LogOperation::CommitHint(_)
                 | LogOperation::Remember { .. }
                 | LogOperation::Watermark(_)
+                | LogOperation::Start(_)
+                | LogOperation::Recover(_)
                 | LogOperation::Restore(_) => {}
             }
         }

@@ -189,23 +189,20 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
         message,
     };
     let wrong = |error: StoreError| failed(error.to_string());
-    let before = store.start().map_err(wrong)?;
-    let mut kept = Kept::read(&prepared, before)?;
-    let start = before.saturating_add(1);
-    store.write_log(&[LogChange::Start(start)], true).map_err(wrong)?;
+    let starts = store.starts().map_err(wrong)?;
+    let mut kept = Kept::read(&prepared, starts)?;
     restore_genesis(&prepared, &store).map_err(wrong)?;
     let executor = Executor::open(&store).map_err(wrong)?;
     let ticks = Ticks::start();
     let begins = restore::Start {
         node: &prepared.node,
         key: &prepared.key,
-        count: start,
         watermark: kept.watermark,
         settings: ENGINE_SETTINGS,
     };
     let restart =
         restore::read(&store, executor.executed(), &begins, ticks.now(), &mut SystemEntropy).map_err(failed)?;
-    kept.compare(&prepared, &store, start, &restart)?;
+    kept.compare(&prepared, &store, starts, &restart)?;
     if let Some(from) = restart.cut {
         tracing::error!(%from, "the chain is damaged there, above what is executed: it is cut, and fetched again");
         store.write_log(&[LogChange::Truncate { from }], true).map_err(wrong)?;

@@ -66,9 +66,15 @@ impl<B> Writes<B> {
         self.staged.push(operation);
     }
 
-    /// Stages what moves nothing in the chain.
-    pub(crate) fn stage(&mut self, operation: LogOperation<B>) {
+    /// Stages what moves nothing in the chain; the write that it goes with.
+    pub(crate) fn stage(&mut self, operation: LogOperation<B>) -> PersistSeq {
         self.staged.push(operation);
+        self.next()
+    }
+
+    /// Whether a write is durable.
+    pub(crate) fn is_done(&self, write: PersistSeq) -> bool {
+        write <= self.done
     }
 
     /// Stages a cut below which `below` is the last block; `proven` says what a durable block, or one on its way, still

@@ -52,7 +52,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             return;
         }
         if let Some(block) = self.log.block(height).cloned() {
-            return self.writes.stage(LogOperation::Restore(block));
+            self.writes.stage(LogOperation::Restore(block));
+            return;
         }
         if self.repairs.wanted.len() < MOST_WANTED {
             let (asked, due) = (None, self.now);

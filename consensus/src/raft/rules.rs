@@ -261,9 +261,15 @@ pub trait Rules {
         true
     }
 
-    /// Whether a welcome answers this start, not an earlier one (D-10).
+    /// Whether a welcome answers this process, not an earlier one of the node (D-10).
     fn answers_start(&self, answered: u64, own: u64) -> bool {
         answered == own
+    }
+
+    /// Whether a start comes from an old copy of a disk: it has the number of one that a peer remembers, or an earlier
+    /// one (D-10).
+    fn is_old_start(&self, own: u64, remembered: u64) -> bool {
+        own <= remembered
     }
 
     /// Whether the own disk is older than what a peer remembers: of starts, of votes, of acknowledged blocks (D-10).
@@ -277,16 +283,22 @@ pub trait Rules {
         committed >= promised
     }
 
-    /// Whether a recovering node notes beside its log that it recovers: where the note there does not say it already,
-    /// the next start would count past the start that the peers remember (D-10).
+    /// Whether a recovering node writes down that it recovers: where its disk does not say so yet, the next start might
+    /// find nothing amiss (D-10).
     fn notes_recovery(&self, noted: bool) -> bool {
         !noted
     }
 
-    /// Whether what is remembered of this node is all that it promised. Its own note is; the memory of a peer is the
-    /// least, for what was not synced yet is gone with a crash of that peer (D-10).
-    fn remembers_all(&self, noted: bool) -> bool {
-        noted
+    /// Whether what is remembered of a node is all that it promised. It is the least: what a peer or its own note had
+    /// not synced yet is gone with a crash (D-4, D-10).
+    fn remembers_all(&self) -> bool {
+        false
+    }
+
+    /// Whether the word of a peer counts for a recovering node: of one that takes part itself. Its disk, too, may have
+    /// forgotten what both held (D-10).
+    fn vouches(&self, takes_part: bool) -> bool {
+        takes_part
     }
 
     /// Whether enough peers told what they remember: all, or, after a bounded wait, a quorum (D-10).

@@ -9,11 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use quipu_crypto::id::{BlockId, Height, Incarnation, Slot, Term};
 
 use super::evidence::Suspects;
-use super::hello::{Greeting, Memory, Recovery};
 use super::horizon::Horizon;
 use super::log::{self, Log};
 use super::membership::Membership;
+use super::memory::Memory;
 use super::pace::Pace;
+use super::participation::Participation;
 use super::persistence::Writes;
 use super::progress::Progress;
 use super::read::Reads;
@@ -22,7 +23,7 @@ use super::rules::Rules;
 use crate::block::Block;
 use crate::engine::{Restored, Settings};
 use crate::input::{Entropy, FetchId, SessionId, Tick};
-use crate::message::{Message, Report, VoteSignature};
+use crate::message::{Message, Promise, Report, VoteSignature};
 use crate::output::{Class, Halt, LogOperation, Output, RoleChange, VoteRecord};
 
 /// The Raft engine. See the crate's documentation for how to drive it.
@@ -32,7 +33,10 @@ pub struct Raft<B, R> {
     pub(super) settings: Settings,
     pub(super) slot: Slot,
     pub(super) incarnation: Incarnation,
+    /// The number of this start; on disk, and told to the peers, once it is claimed.
     pub(super) start: u64,
+    /// Tells this process from every other of this node.
+    pub(super) nonce: u64,
     /// Time of the present step. Never goes back.
     pub(super) now: Tick,
     /// Term and vote as the node acts on them; on disk once `writes.vote_is_durable()`.
@@ -44,8 +48,7 @@ pub struct Raft<B, R> {
     pub(super) commit: BlockId,
     pub(super) membership: Membership,
     pub(super) stage: Stage,
-    /// Set while the peers remember more than the own disk does.
-    pub(super) recovery: Option<Recovery>,
+    pub(super) participation: Participation,
     pub(super) memory: Memory,
     /// The live session of each peer that can be reached.
     pub(super) sessions: BTreeMap<Slot, SessionId>,
@@ -79,8 +82,6 @@ pub struct Raft<B, R> {
 /// What a node does in its term.
 #[derive(Clone, Debug)]
 pub(super) enum Stage {
-    /// Has not heard enough hellos yet.
-    Waiting(Greeting),
     Follower,
     PreCandidate(Tally),
     Candidate(Tally),
@@ -141,7 +142,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Restored {
             slot,
             incarnation,
-            start,
+            starts,
             vote,
             terms,
             base,
@@ -150,6 +151,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             configuration,
             promises,
             watermark,
+            recovering,
         } = restored;
         let mut broken = None;
         let mut log = Log::new(base, &terms);
@@ -173,7 +175,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             settings,
             slot,
             incarnation,
-            start,
+            start: starts.saturating_add(1),
+            nonce: entropy.below(u64::MAX),
             now,
             vote,
             writes: Writes::new(log.tip()),
@@ -181,7 +184,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             commit,
             membership,
             stage: Stage::Follower,
-            recovery: None,
+            participation: Participation::Full,
             memory: Memory::new(promises),
             sessions: BTreeMap::new(),
             leader: None,
@@ -201,7 +204,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             broken,
             halted: false,
         };
-        raft.begin(watermark, entropy);
+        raft.begin(watermark, recovering, entropy);
         raft
     }
 
@@ -305,10 +308,15 @@ impl<B: Block, R: Rules> Raft<B, R> {
         self.distrusted == Some((term, slot))
     }
 
-    /// Whether this node takes part in deciding (D-10).
-    pub(super) fn takes_part(&self) -> bool {
-        let waiting = matches!(self.stage, Stage::Waiting(_));
-        self.rules.takes_part(waiting, self.recovery.is_some())
+    /// What this node has promised once its present write is durable; nothing while it may have promised more. The
+    /// claim of a start is such a write: whoever has recovered acknowledges what it has without another one.
+    pub(super) fn watermark(&self) -> Option<Promise> {
+        let sound = matches!(self.participation, Participation::Claiming { .. } | Participation::Full);
+        sound.then(|| Promise {
+            start: self.start,
+            vote: self.vote.term,
+            accepted: self.log.tip(),
+        })
     }
 
     /// A number for a question to the store.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use quipu_crypto::id::{Height, Slot};
 
+use super::participation::Participation;
 use super::progress::Progress;
 use super::rules::Rules;
 use super::state::{Raft, Stage};
@@ -77,13 +78,13 @@ impl<B: Block, R: Rules> Engine for Raft<B, R> {
 
 impl<B: Block, R: Rules> Raft<B, R> {
     fn role(&self) -> Role {
-        match &self.stage {
-            Stage::Waiting(_) => Role::Waiting,
-            _ if self.recovery.is_some() => Role::Recovering,
-            Stage::Follower => Role::Follower,
-            Stage::PreCandidate(_) => Role::PreCandidate,
-            Stage::Candidate(_) => Role::Candidate,
-            Stage::Leader(_) => Role::Leader,
+        match (&self.participation, &self.stage) {
+            (Participation::Waiting(_) | Participation::Claiming { recovered: false, .. }, _) => Role::Waiting,
+            (Participation::Recovering(_) | Participation::Claiming { .. }, _) => Role::Recovering,
+            (Participation::Full, Stage::Follower) => Role::Follower,
+            (Participation::Full, Stage::PreCandidate(_)) => Role::PreCandidate,
+            (Participation::Full, Stage::Candidate(_)) => Role::Candidate,
+            (Participation::Full, Stage::Leader(_)) => Role::Leader,
         }
     }
 
@@ -108,7 +109,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Input::PeerDown { peer, session } => self.peer_down(peer, session),
             Input::Receive { from, session, message } => {
                 if self.rules.is_live(self.sessions.get(&from).copied(), session) {
-                    self.receive(from, session, message);
+                    self.receive(from, message);
                 }
             }
             Input::Propose { block } => self.propose(block),
@@ -130,16 +131,16 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
     }
 
-    fn receive(&mut self, from: Slot, session: SessionId, message: Message<B>) {
+    fn receive(&mut self, from: Slot, message: Message<B>) {
         if !self.hears(from, &message) {
             return;
         }
         match message {
-            Message::Hello(hello) => return self.hello(from, session, &hello),
+            Message::Hello(hello) => return self.hello(from, &hello),
             Message::Welcome(welcome) => return self.welcome(from, &welcome),
             Message::Want(want) => return self.want(from, want),
             Message::Found(found) => return self.found(found),
-            _ if matches!(self.stage, Stage::Waiting(_)) && !self.takes_part() => return,
+            _ if self.is_waiting() && !self.takes_part() => return,
             _ => {}
         }
         match message {
@@ -157,12 +158,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     fn tick(&mut self) {
         self.ask_for_damaged();
+        self.hello_tick();
         match &self.stage {
-            Stage::Waiting(_) => self.hello_tick(),
             Stage::Leader(_) => self.leader_tick(),
             Stage::Follower | Stage::PreCandidate(_) | Stage::Candidate(_) => {
-                self.hello_tick();
-                if self.now >= self.deadline {
+                if self.now >= self.deadline && !self.is_waiting() {
                     self.ask_for_pre_votes();
                 }
             }
@@ -188,6 +188,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         if let Err(halt) = self.writes.complete(seq) {
             return self.halt(halt);
         }
+        self.try_take_part();
         self.own_vote_is_durable();
         self.try_leave_recovery();
         self.try_commit();

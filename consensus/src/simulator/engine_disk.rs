@@ -25,7 +25,9 @@ pub(super) struct Load {
 /// The disk of an engine's host.
 #[derive(Clone, Debug)]
 pub struct EngineDisk {
-    pub(super) start: u64,
+    /// The last start that was claimed.
+    pub(super) starts: u64,
+    pub(super) recovering: Option<BlockId>,
     pub(super) vote: VoteRecord,
     /// Contents, which a disk may damage.
     pub(super) blocks: Vec<SimulatedBlock>,
@@ -41,7 +43,8 @@ impl EngineDisk {
     pub(super) fn blank() -> Self {
         let genesis = SimulatedBlock::genesis();
         Self {
-            start: 0,
+            starts: 0,
+            recovering: None,
             vote: VoteRecord::default(),
             links: vec![link(&genesis)],
             blocks: vec![genesis],
@@ -66,6 +69,8 @@ impl EngineDisk {
                     self.promises.insert(*peer, *promise);
                 }
                 LogOperation::Watermark(promise) => self.watermark = Some(*promise),
+                LogOperation::Start(number) => self.starts = *number,
+                LogOperation::Recover(lacking) => self.recovering = *lacking,
                 LogOperation::Restore(block) => {
                     if let Some(stored) = self.blocks.get_mut(place(block.id.height)) {
                         *stored = block.clone();
@@ -92,12 +97,19 @@ impl EngineDisk {
                     *block = other;
                 }
             }
-            Damage::LostTail | Damage::LostTailAndWatermark => {
-                self.truncate(at);
-                self.hint = self.hint.min(self.tip());
-                if damage == Damage::LostTailAndWatermark {
-                    self.watermark = None;
-                }
+            Damage::LostTail => self.lose_tail(at),
+            Damage::LostTailAndOldWatermark => {
+                let first = self.links.get(place(at)).map_or(BlockId::default(), |link| link.id);
+                self.watermark = self.watermark.map(|noted| Promise {
+                    vote: first.term,
+                    accepted: first,
+                    ..noted
+                });
+                self.lose_tail(at);
+            }
+            Damage::LostTailAndWatermark => {
+                self.watermark = None;
+                self.lose_tail(at);
             }
         }
         true
@@ -117,6 +129,11 @@ impl EngineDisk {
     pub(super) fn truncate(&mut self, from: Height) {
         self.blocks.truncate(place(from));
         self.links.truncate(place(from));
+    }
+
+    fn lose_tail(&mut self, from: Height) {
+        self.truncate(from);
+        self.hint = self.hint.min(self.tip());
     }
 
     /// Reads blocks for the engine, and tells it where one is damaged.

@@ -77,7 +77,6 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
     }
 
     fn start(setup: &Self::Setup, slot: Slot, disk: &mut EngineDisk, now: Tick, entropy: &mut dyn Entropy) -> Self {
-        disk.start = disk.start.saturating_add(1);
         let base = disk
             .links
             .get(place(disk.hint))
@@ -105,7 +104,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
         let restored = Restored {
             slot,
             incarnation: Incarnation::default(),
-            start: disk.start,
+            starts: disk.starts,
             vote: disk.vote,
             terms,
             base,
@@ -114,6 +113,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
             configuration,
             promises: disk.promises.clone(),
             watermark: disk.watermark,
+            recovering: disk.recovering,
         };
         Self {
             engine: Raft::new(setup.settings, restored, setup.rules.clone(), now, entropy),
@@ -188,7 +188,7 @@ impl<R: Rules + Clone> Participant for EngineHost<R> {
     }
 
     fn starts(disk: &EngineDisk) -> u64 {
-        disk.start
+        disk.starts
     }
 
     fn remembered_start(disk: &EngineDisk, peer: Slot) -> u64 {

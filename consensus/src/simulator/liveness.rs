@@ -118,6 +118,10 @@ impl<P: Participant> Run<P> {
             world.plan_event(0, *slot, Event::DiskFull(false));
             // What a slow disk or a pause has held up goes on at once.
             world.plan(1, Happening::Written { slot: *slot, life });
+            if matches!(fate, Fate::Dead | Fate::CutOff | Fate::Mute) {
+                // Or those who still hear it of old would go on following it.
+                world.silence(*slot);
+            }
             if *fate == Fate::Dead {
                 world.crash(*slot);
             } else {

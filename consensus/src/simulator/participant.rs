@@ -1,7 +1,7 @@
 //! Keeps the trait of whatever the simulated world runs: a process with a disk that answers events with effects.
 //!
 //! Invariants: a participant reads no clock and no disk; all of its durable state is its [`Participant::Image`], moved
-//! only by the writes that it asks for (its start counter aside, which `start` raises).
+//! only by the writes that it asks for.
 //! Leaves time, faults and checks to the world.
 
 use std::fmt::Debug;
@@ -37,7 +37,7 @@ pub trait Participant: Sized {
     /// The disk does what no write asked for, at a height; answers whether there was anything to strike.
     fn damage(image: &mut Self::Image, damage: Damage, at: Height) -> bool;
 
-    /// Starts a process on a disk; counts the start on it, synced.
+    /// Starts a process on a disk, whose damaged end it may cut.
     fn start(setup: &Self::Setup, slot: Slot, image: &mut Self::Image, now: Tick, entropy: &mut dyn Entropy) -> Self;
 
     /// Takes one event. `disk` is what the process reads: every write that it asked for before.
@@ -62,7 +62,7 @@ pub trait Participant: Sized {
     /// What a message promises; the checkers hold it against the sender's disk (I20).
     fn claim(message: &Self::Message) -> Claim;
 
-    /// How often a process was started on that disk.
+    /// The last start that a process on that disk has claimed.
     fn starts(_image: &Self::Image) -> u64 {
         0
     }
@@ -143,6 +143,9 @@ pub enum Damage {
     Misdirected,
     /// This block and all above it are gone, though a sync was reported. The watermark beside the log stays.
     LostTail,
+    /// As [`Damage::LostTail`], and the watermark is as it was when the first lost block had just come: it tells that
+    /// something is missing, but not how much.
+    LostTailAndOldWatermark,
     /// As [`Damage::LostTail`], and the watermark is gone as well: only the peers remember.
     LostTailAndWatermark,
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: what makes a disk forget a synced write strikes only the frail minority that the seed drew
 //! ([`super::faults::Faults::frail`]), and a directory is emptied or put back only where every other node that is not
-//! frail durably remembers a later start of it: without that memory nobody could tell (D-10), and no Raft could cope.
+//! frail durably remembers the start that it would announce, or a later one: without that memory nobody could tell
+//! (D-10), and no Raft could cope.
 //! Leaves when to strike to `run`.
 
 use quipu_crypto::id::{Height, Slot};
@@ -183,6 +184,7 @@ impl<P: Participant> World<P> {
         let damage = match fault {
             Fault::Rot => Some(Damage::Rot),
             Fault::Misdirected => Some(Damage::Misdirected),
+            Fault::LostTail if self.random.chance(500) => Some(Damage::LostTailAndOldWatermark),
             Fault::LostTail => Some(Damage::LostTail),
             _ => None,
         };
@@ -229,7 +231,8 @@ impl<P: Participant> World<P> {
         }
     }
 
-    /// Whether the sound nodes will notice: each durably remembers a later start than the directory would announce.
+    /// Whether the sound nodes will notice: each durably remembers the start that the directory would announce, or a
+    /// later one.
     fn is_remembered(&self, fault: Fault, slot: Slot) -> bool {
         let Some(node) = self.nodes.get(&slot) else {
             return false;
@@ -244,6 +247,6 @@ impl<P: Participant> World<P> {
             .iter()
             .filter(|(other, _)| **other != slot && !self.faults.frail.contains(other));
         let mut sound = sound.map(|(_, other)| P::remembered_start(&other.disk.durable, slot));
-        sound.all(|start| start > announced)
+        sound.all(|start| start >= announced)
     }
 }

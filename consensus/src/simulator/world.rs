@@ -259,6 +259,13 @@ impl<P: Participant> World<P> {
         Some(None)
     }
 
+    /// What a node has on its way to others is lost.
+    pub(super) fn silence(&mut self, slot: Slot) {
+        self.queue.retain(|_, happening| {
+            !matches!(**happening, Happening::Event { event: Event::Receive(from, ..), .. } if from == slot)
+        });
+    }
+
     /// Forgets what is still planned of faults, orders that wait for the end of a pause included: only processes,
     /// messages and writes go on.
     pub(super) fn forget_chores(&mut self) {

@@ -19,6 +19,8 @@ pub struct Liar {
     pub random: Random,
     /// The chain that it knows of.
     pub known: Vec<SimulatedBlock>,
+    /// From the hello that it heard.
+    pub nonce: u64,
 }
 
 impl Liar {
@@ -140,7 +142,9 @@ impl Liar {
                 if self.random.chance(500) {
                     Message::Hello(Hello {
                         incarnation: Incarnation::default(),
+                        nonce: self.number(),
                         start,
+                        claimed: self.random.chance(500),
                         term,
                         tip,
                     })
@@ -151,9 +155,10 @@ impl Liar {
                         accepted,
                     };
                     Message::Welcome(Welcome {
-                        start: 1,
+                        nonce: self.nonce,
                         term,
                         tip,
+                        takes_part: self.random.chance(500),
                         remembered,
                     })
                 }

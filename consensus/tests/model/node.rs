@@ -113,6 +113,15 @@ pub(super) struct Node<R> {
     done: PersistSeq,
 }
 
+/// Draws the number of the life, so that no process takes an answer to another one for its own.
+struct Life(u64);
+
+impl Entropy for Life {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.min(bound.saturating_sub(1))
+    }
+}
+
 /// Nothing is left to chance: deadlines are as short as may be, and blocks small.
 struct Least;
 
@@ -125,7 +134,7 @@ impl Entropy for Least {
 impl<R: Decides> Node<R> {
     /// A node that has just started on `disk`.
     pub(super) fn start(setup: &EngineSetup<R>, slot: Slot, mut disk: EngineDisk, clock: Tick, life: u64) -> Self {
-        let host = EngineHost::start(setup, slot, &mut disk, clock, &mut Least);
+        let host = EngineHost::start(setup, slot, &mut disk, clock, &mut Life(life));
         let status = host.status();
         Self {
             fingerprint: 0,

@@ -14,6 +14,7 @@ use std::sync::{Arc, RwLock};
 use quipu_consensus::block::Configuration;
 use quipu_consensus::engine::{Role, Settings};
 use quipu_consensus::input::{Entropy, SessionId};
+use quipu_consensus::message::Message;
 use quipu_consensus::simulator::engine_host::EngineSetup;
 use quipu_consensus::simulator::random::Random;
 use quipu_crypto::id::{Slot, Term};
@@ -208,12 +209,19 @@ impl<R: Decides> Network<R> {
                 self.take(&mut state, slot, &Stimulus::Connect(peer, SessionId(1)));
             }
         }
-        while !state.letters.is_empty() {
-            for letter in std::mem::take(&mut state.letters) {
+        loop {
+            let letters = std::mem::take(&mut state.letters);
+            let writer = state.nodes.iter().find(|node| node.has_writes()).map(|node| node.slot);
+            if letters.is_empty() && writer.is_none() {
+                return state;
+            }
+            for letter in letters {
                 self.take(&mut state, letter.to, &Stimulus::Deliver(letter));
             }
+            if let Some(slot) = writer {
+                self.take(&mut state, slot, &Stimulus::Written);
+            }
         }
-        state
     }
 
     /// A run drawn by chance, to its end or for a while; or to what breaks, and the steps that led there.
@@ -282,7 +290,9 @@ impl<R: Decides> State<R> {
 
     /// Puts a message on its way; whether it was not there before.
     fn post(&mut self, letter: &'static Letter) -> bool {
-        if self.is_void(letter) {
+        // What a node remembers of the starts of others matters only to one of them that starts again.
+        let remembered = self.left.crashes > 0 || !matches!(&letter.message, Message::Hello(hello) if hello.claimed);
+        if self.is_void(letter) || !remembered {
             return false;
         }
         if self.left.orderly {

@@ -180,7 +180,9 @@ handed_on! {
     fn has_forgotten(&self, started: bool, voted: bool, accepted: bool) -> bool;
     fn settles(&self, committed: Height, promised: Height) -> bool;
     fn notes_recovery(&self, noted: bool) -> bool;
-    fn remembers_all(&self, noted: bool) -> bool;
+    fn remembers_all(&self) -> bool;
+    fn vouches(&self, takes_part: bool) -> bool;
+    fn is_old_start(&self, own: u64, remembered: u64) -> bool;
     fn ends_wait(&self, all: bool, waited: bool, quorum: bool) -> bool;
     fn spent(&self, record: VoteRecord, term: Term, own: Slot) -> VoteRecord;
     fn ends_recovery(&self, later: bool, all: bool, held: bool) -> bool;

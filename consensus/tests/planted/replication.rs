@@ -22,7 +22,7 @@ mutants! {
         fn commits_by_counting(&self, _block: Term, _own: Term) -> bool { true }
     }
     /// CCF#6001: acknowledges all it has, not what the message showed.
-    AcknowledgesItsTip, 2, "I10", "r03": {
+    AcknowledgesItsTip, 1, "I10", "r03": {
         fn acknowledged(&self, _last: BlockId, tip: BlockId) -> BlockId { tip }
     }
     /// CCF#5927: cuts after `previous` whether anything differs or not.
@@ -36,7 +36,7 @@ mutants! {
         fn cut(&self, _first_difference: Option<Height>, _previous: Height) -> Option<Height> { None }
     }
     /// Takes the leader's commit height for its own chain, shown to be equal or not.
-    CommitsUnseen, 2, "I19", "r03": {
+    CommitsUnseen, 1, "I19", "r03": {
         fn follower_commit(&self, leader_commit: Height, _last: Height, tip: Height) -> Height {
             leader_commit.min(tip)
         }
@@ -50,11 +50,11 @@ mutants! {
         fn matched_after_rejection(&self, matched: Height, tip: Height) -> Height { matched.max(tip) }
     }
     /// answers of an earlier leadership count.
-    CountsOldAcknowledgements, 1, "I10", "r07": {
+    CountsOldAcknowledgements, 8, "I10", "r07": {
         fn answers_leadership(&self, _answered: Term, _own: Term) -> bool { true }
     }
     /// The consistency check looks at heights only.
-    IgnoresThePreviousHash, 2, "I19", "h01": {
+    IgnoresThePreviousHash, 1, "I20", "h01": {
         fn same_block(&self, held: BlockId, shown: BlockId) -> bool { held.height == shown.height }
     }
     /// a refusal takes the next block below what was acknowledged.
@@ -62,7 +62,7 @@ mutants! {
         fn next_after_refusal(&self, hinted: Height, _matched: Height) -> Height { hinted }
     }
     /// Follows leaders of terms that have passed.
-    FollowsPassedTerms, 5, "I10", "r08": {
+    FollowsPassedTerms, 3, "I10", "r08": {
         fn is_current(&self, _sent: Term, _own: Term) -> bool { true }
     }
     /// M-6 (CCF#3837): while joint, what a majority of all together holds is committed.
@@ -88,7 +88,7 @@ mutants! {
         fn window(&self, _bytes: u64) -> u64 { u64::MAX }
     }
     /// a leader without a quorum takes whatever comes.
-    TakesWithoutEnd, 16, "L4", "r15": {
+    TakesWithoutEnd, 128, "L4", "r15": {
         fn is_full(&self, _uncommitted_bytes: u64, _limit: u64) -> bool { false }
     }
 }

@@ -24,15 +24,15 @@ mutants! {
         fn own_height(&self, _durable: Height, tip: Height) -> Height { tip }
     }
     /// A leader never counts its own copy.
-    NeverCountsItself, 4, "L3", "r09": {
+    NeverCountsItself, 1, "L3", "r09": {
         fn own_height(&self, _durable: Height, _tip: Height) -> Height { Height::ZERO }
     }
     /// the late completion of an overwritten append proves the block that took its place.
-    OverwrittenWritesCount, 2, "I20", "r05": {
+    OverwrittenWritesCount, 1, "I20", "r05": {
         fn proven_after_cut(&self, durable: BlockId, _below: BlockId) -> BlockId { durable }
     }
     /// P4: a start takes all that is on its disk for committed.
-    TakesItsTipForCommitted, 3, "I7", "d05": {
+    TakesItsTipForCommitted, 1, "I7", "d05": {
         fn restored_commit(&self, _hint: Height, tip: Height) -> Height { tip }
     }
     /// D-1: goes on after a failed write.
@@ -44,11 +44,11 @@ mutants! {
         fn takes_blocks(&self, _may_append: bool) -> bool { true }
     }
     /// D-4: does not compare its log with what it noted of it.
-    OverlooksItsLostEnd, 68, "I3", "d04": {
+    OverlooksItsLostEnd, 178, "I3", "d04": {
         fn has_lost_its_end(&self, _noted_is_held: bool) -> bool { false }
     }
     /// D-8: without room, says that it holds what is before the blocks, and is sent them again at once.
-    AcknowledgesWithoutRoom, 20, "L4", "d08": {
+    AcknowledgesWithoutRoom, 30, "L4", "d08": {
         fn refuses_for_room(&self, _none_held: bool) -> bool { false }
     }
 }

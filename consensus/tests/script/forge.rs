@@ -95,9 +95,10 @@ impl<R: Rules + Clone> Script<R> {
                 read_token: 0,
             }),
             "welcome" => Message::Welcome(Welcome {
-                start: arguments.number("start").unwrap(),
+                nonce: arguments.number("process").unwrap(),
                 term,
                 tip: last,
+                takes_part: true,
                 remembered: Promise {
                     start: 0,
                     vote: Term(arguments.number("vote").unwrap()),

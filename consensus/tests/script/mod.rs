@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quipu_consensus::input::{PersistSeq, SessionId, Tick};
+use quipu_consensus::input::{Entropy, PersistSeq, SessionId, Tick};
 use quipu_consensus::message::Message;
 use quipu_consensus::output::{LogOperation, VoteRecord};
 use quipu_consensus::raft::Rules;
@@ -48,6 +48,17 @@ struct Node<R: Rules + Clone> {
     /// Whether its disk waits for `sync`.
     slow: bool,
     random: Random,
+    /// How many processes it has had; the nonce of the present one.
+    processes: u64,
+}
+
+/// Draws the number of a process, so that a text can name its nonce.
+struct Number(u64);
+
+impl Entropy for Number {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.min(bound.saturating_sub(1))
+    }
 }
 
 /// A network under a script.
@@ -244,6 +255,7 @@ impl<R: Rules + Clone> Script<R> {
                 done: PersistSeq(0),
                 slow: false,
                 random,
+                processes: 0,
             };
             self.nodes.insert(slot, node);
         }
@@ -284,7 +296,9 @@ impl<R: Rules + Clone> Script<R> {
     fn start(&mut self, slot: Slot) {
         let (setup, now) = (self.setup.clone(), Tick(self.now));
         let node = self.node(slot);
-        let process = Host::<R>::start(&setup, slot, &mut node.disk.durable, now, &mut node.random);
+        node.processes += 1;
+        let mut number = Number(node.processes);
+        let process = Host::<R>::start(&setup, slot, &mut node.disk.durable, now, &mut number);
         node.disk.view = node.disk.durable.clone();
         node.process = Some(process);
         node.done = PersistSeq(0);
@@ -320,6 +334,7 @@ impl<R: Rules + Clone> Script<R> {
             "rot" => Damage::Rot,
             "misdirected" => Damage::Misdirected,
             "tail" => Damage::LostTail,
+            "tail-and-old-watermark" => Damage::LostTailAndOldWatermark,
             _ => Damage::LostTailAndWatermark,
         };
         let at = Height(arguments.number("at").unwrap());

@@ -45,10 +45,15 @@ pub fn message(message: &Message<SimulatedBlock>) -> String {
         Message::PreVoteAnswer(vote) => format!("pre-vote t{}: {}", vote.term, answer(vote.granted)),
         Message::RequestVote(ask) => format!("vote t{}? last {}", ask.term, id(ask.last)),
         Message::VoteAnswer(vote) => format!("vote t{}: {}", vote.term, answer(vote.granted)),
+        Message::Hello(hello) if hello.claimed => format!("claims start {}", hello.start),
         Message::Hello(hello) => format!("hello start {} t{} tip {}", hello.start, hello.term, id(hello.tip)),
         Message::Welcome(welcome) => format!(
-            "welcome start {}, remembers start {} vote t{} accepted {}",
-            welcome.start,
+            "welcome{}, remembers start {} vote t{} accepted {}",
+            if welcome.takes_part {
+                ""
+            } else {
+                " by one who takes no part"
+            },
             welcome.remembered.start,
             welcome.remembered.vote,
             id(welcome.remembered.accepted)
@@ -76,6 +81,9 @@ pub fn write(operations: &[LogOperation<SimulatedBlock>]) -> String {
         LogOperation::Restore(block) => format!("restore {}", id(block.id)),
         // It goes with every synced write, and says what the write says.
         LogOperation::Watermark(_) => String::new(),
+        LogOperation::Start(number) => format!("start {number}"),
+        LogOperation::Recover(Some(lacking)) => format!("recovers {}", id(*lacking)),
+        LogOperation::Recover(None) => "recovered".to_owned(),
     };
     let said: Vec<String> = operations.iter().map(one).filter(|said| !said.is_empty()).collect();
     said.join(", ")

@@ -49,8 +49,10 @@ pub enum LogChange {
         /// The highest of each.
         promise: PromiseRecord,
     },
-    /// The start counter.
+    /// The number of the last start that is claimed.
     Start(u64),
+    /// The block that a node which forgot what it promised has still to get; `None` when it has it.
+    Recover(Option<BlockId>),
 }
 
 /// Puts the records of a block into a batch.
@@ -135,9 +137,11 @@ impl Store {
                     let family = self.0.database.family(Family::Certificates)?;
                     batch.put_cf(family, height_key(certificate.height), codec::encode(certificate));
                 }
-                LogChange::Vote(_) | LogChange::CommitHint(_) | LogChange::Remember { .. } | LogChange::Start(_) => {
-                    self.put_promise(&mut batch, change)?;
-                }
+                LogChange::Vote(_)
+                | LogChange::CommitHint(_)
+                | LogChange::Remember { .. }
+                | LogChange::Start(_)
+                | LogChange::Recover(_) => self.put_promise(&mut batch, change)?,
             }
         }
         let durability = if sync { Durability::Synced } else { Durability::Logged };
@@ -152,6 +156,8 @@ impl Store {
             LogChange::Vote(vote) => batch.put_cf(family, meta::VOTE, codec::encode(vote)),
             LogChange::CommitHint(height) => batch.put_cf(family, meta::COMMIT, height_key(*height)),
             LogChange::Start(count) => batch.put_cf(family, meta::START, count.to_be_bytes()),
+            LogChange::Recover(Some(lacking)) => batch.put_cf(family, meta::RECOVER, codec::encode(lacking)),
+            LogChange::Recover(None) => batch.delete_cf(family, meta::RECOVER),
             LogChange::Remember { peer, promise } => {
                 batch.put_cf(family, record::promise_key(*peer), codec::encode(promise));
             }
@@ -349,13 +355,21 @@ impl Store {
         Ok(hint.unwrap_or_default())
     }
 
-    /// The start counter.
+    /// The number of the last start that is claimed.
     ///
     /// # Errors
     /// Where the record is damaged.
-    pub fn start(&self) -> Result<u64, StoreError> {
+    pub fn starts(&self) -> Result<u64, StoreError> {
         let start = read_meta(&self.0.database, meta::START, decode_height_key)?;
         Ok(start.map_or(0, Height::get))
+    }
+
+    /// The block that a recovery had still to get, where it did not end.
+    ///
+    /// # Errors
+    /// Where the record is damaged.
+    pub fn recovering(&self) -> Result<Option<BlockId>, StoreError> {
+        read_meta(&self.0.database, meta::RECOVER, |bytes| codec::decode(bytes, 64))
     }
 
     /// What is remembered of peers' promises, by slot.

@@ -87,8 +87,10 @@ pub mod meta {
     pub const VOTE: &[u8] = b"vote";
     /// A height known to be committed: 8 bytes, big-endian.
     pub const COMMIT: &[u8] = b"commit";
-    /// The start counter: 8 bytes, big-endian.
+    /// The number of the last start that is claimed: 8 bytes, big-endian.
     pub const START: &[u8] = b"start";
+    /// Encoding of the block that a recovery has still to get; absent where nothing was forgotten.
+    pub const RECOVER: &[u8] = b"recover";
     /// Before a slot (4 bytes, big-endian): encoding of [`super::PromiseRecord`].
     pub const PROMISE: &[u8] = b"promise/";
     /// Encoding of [`crate::block::Executed`].

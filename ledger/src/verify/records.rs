@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering;
 
-use quipu_crypto::id::{Height, NetworkId};
+use quipu_crypto::id::{BlockId, Height, NetworkId};
 
 use super::copy::{Copy, Cursor, Flaw};
 use super::report::{Finding, Kind, Place, VerifyError};
@@ -252,6 +252,7 @@ fn judge_meta(key: &[u8], value: &[u8], network: NetworkId) -> Option<(Kind, &'s
         meta::INCARNATION => value.len() == 16,
         meta::VOTE => codec::decode::<VoteRecord>(value, 32).is_ok(),
         meta::COMMIT | meta::START => value.len() == 8,
+        meta::RECOVER => codec::decode::<BlockId>(value, 64).is_ok(),
         _ if key.starts_with(meta::PROMISE) => {
             record::decode_promise_key(key).is_ok() && record::decode_promise(value).is_ok()
         }

@@ -111,7 +111,7 @@ pub fn log_state(store: &Store, script: &Script) -> Result<LogState, String> {
     }
     Ok(LogState {
         vote: store.vote().map_err(read)?,
-        start: store.start().map_err(read)?,
+        start: store.starts().map_err(read)?,
         hint: store.commit_hint().map_err(read)?,
         promises: store.promises().map_err(read)?,
         certificates,

@@ -33,7 +33,7 @@ fn what_was_appended_and_promised_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = chain(&[false, true, false]);
     let store = create(dir.path(), &blocks[0]);
-    assert_eq!((store.vote().unwrap(), store.start().unwrap()), Default::default());
+    assert_eq!((store.vote().unwrap(), store.starts().unwrap()), Default::default());
     let vote = VoteRecord {
         term: Term(9),
         voted_for: Some(Slot(2)),
@@ -47,6 +47,7 @@ fn what_was_appended_and_promised_is_there_after_a_restart() {
     changes.push(LogChange::Vote(vote));
     changes.push(LogChange::CommitHint(Height(2)));
     changes.push(LogChange::Start(3));
+    changes.push(LogChange::Recover(Some(blocks[2].id())));
     for peer in [Slot(300), Slot(4)] {
         changes.push(LogChange::Remember { peer, promise });
     }
@@ -61,12 +62,15 @@ fn what_was_appended_and_promised_is_there_after_a_restart() {
     assert_eq!(store.network(), blocks[0].header().network);
     assert_eq!(store.vote().unwrap(), vote);
     assert_eq!(store.commit_hint().unwrap(), Height(2));
-    assert_eq!(store.start().unwrap(), 3);
+    assert_eq!(store.starts().unwrap(), 3);
+    assert_eq!(store.recovering().unwrap(), Some(blocks[2].id()));
     let promises: Vec<_> = store.promises().unwrap().into_iter().collect();
     assert_eq!(promises, [(Slot(4), promise), (Slot(300), promise)]);
     assert_eq!(store.certificate(Height(1)).unwrap(), Some(certificate));
     assert_eq!(store.certificate(Height(2)).unwrap(), None);
     assert_eq!(store.block(Height(99)).unwrap(), None);
+    store.write_log(&[LogChange::Recover(None)], true).unwrap();
+    assert_eq!(store.recovering().unwrap(), None);
 }
 
 #[test]

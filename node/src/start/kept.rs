@@ -88,12 +88,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Reads the watermark, for a store whose start counter was `before` until now.
-    pub(super) fn read(prepared: &Prepared, before: u64) -> Result<Self, StartError> {
+    /// Reads the watermark, for a store on which `starts` were claimed.
+    pub(super) fn read(prepared: &Prepared, starts: u64) -> Result<Self, StartError> {
         let (file, watermark) = WatermarkFile::open(&prepared.dir, prepared.node.incarnation)?;
-        if watermark.is_none() && before > 0 {
+        if watermark.is_none() && starts > 0 {
             tracing::warn!(
-                starts = before,
+                starts,
                 "there was no {WATERMARK_FILE} file beside a store that was in use: a new one is made. Whether the \
                  store has lost something, only the other nodes know. (Nodes before version 0.2 kept none.)"
             );
@@ -107,7 +107,7 @@ impl Kept {
         &mut self,
         prepared: &Prepared,
         store: &Store,
-        start: u64,
+        starts: u64,
         restart: &Restart,
     ) -> Result<(), StartError> {
         let tip = restart.beginning.tip.id();
@@ -118,7 +118,7 @@ impl Kept {
         let noted = self.watermark.unwrap_or_default();
         let vote = store.vote().map_err(failed)?;
         let held = noted.accepted.height <= tip.height && holds(store, noted.accepted);
-        let older = noted.start >= start || noted.vote > vote.term;
+        let older = noted.start > starts || noted.vote > vote.term;
         self.lost = (!held).then_some(noted.accepted);
         if held && !older && restart.cut.is_none() {
             return Ok(());
@@ -133,7 +133,7 @@ impl Kept {
             return Err(lost_blocks(prepared, store.dir(), tip.height, missing));
         }
         tracing::error!(%tip, promised = %noted.accepted, promised_term = %noted.vote, term = %vote.term, missing,
-            starts = start, promised_starts = noted.start,
+            starts, promised_starts = noted.start,
             "the store has lost what this node had promised: it recovers, and takes no part in deciding until it has \
              caught up");
         Ok(())

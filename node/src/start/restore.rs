@@ -36,6 +36,8 @@ pub trait Stored {
     fn commit_hint(&self) -> Result<Height, Self::Error>;
     fn vote(&self) -> Result<VoteRecord, Self::Error>;
     fn promises(&self) -> Result<BTreeMap<Slot, Promise>, Self::Error>;
+    fn starts(&self) -> Result<u64, Self::Error>;
+    fn recovering(&self) -> Result<Option<BlockId>, Self::Error>;
     fn terms(&self) -> Result<Vec<(Term, Height)>, Self::Error>;
     fn header(&self, height: Height) -> Result<Option<Header>, Self::Error>;
     fn block(&self, height: Height) -> Result<Option<Block>, Self::Error>;
@@ -49,8 +51,6 @@ pub struct Start<'a> {
     pub node: &'a Node,
     /// Its key.
     pub key: &'a SecretKey,
-    /// How often it was started, this start included.
-    pub count: u64,
     /// What it noted of its promises beside the store.
     pub watermark: Option<Promise>,
     /// Times and limits of the engine.
@@ -95,7 +95,7 @@ pub fn read<S: Stored>(
     let restored = Restored {
         slot: start.node.slot,
         incarnation: start.node.incarnation,
-        start: start.count,
+        starts: words(stored.starts())?,
         vote: words(stored.vote())?,
         terms: words(stored.terms())?,
         base: base.id(),
@@ -104,6 +104,7 @@ pub fn read<S: Stored>(
         configuration: (base.membership_height(), configuration(base.membership())),
         promises: words(stored.promises())?,
         watermark: start.watermark,
+        recovering: words(stored.recovering())?,
     };
     let engine = Raft::new(start.settings, restored, RaftRules, now, entropy);
     let header = words(stored.header(executed.height))?.ok_or("the executed block is missing")?;
@@ -212,6 +213,14 @@ impl Stored for Store {
         };
         let kept = self.promises()?;
         Ok(kept.into_iter().map(|(slot, kept)| (slot, promise(kept))).collect())
+    }
+
+    fn starts(&self) -> Result<u64, StoreError> {
+        self.starts()
+    }
+
+    fn recovering(&self) -> Result<Option<BlockId>, StoreError> {
+        self.recovering()
     }
 
     fn terms(&self) -> Result<Vec<(Term, Height)>, StoreError> {

@@ -129,14 +129,11 @@ impl Cluster {
             )
             .unwrap()
         };
-        let start = store.start().unwrap() + 1;
-        store.write_log(&[LogChange::Start(start)], true).unwrap();
         let executor = Executor::open(&store).unwrap();
         let key = self.members[node].key.clone();
         let start = restore::Start {
             node: &member,
             key: &key,
-            count: start,
             settings: ENGINE_SETTINGS,
             watermark: None,
         };

@@ -144,7 +144,9 @@ fn a_hello_of_another_incarnation_than_the_memberships_is_not_passed_on() {
     let hello = |incarnation| {
         Message::Hello(Hello {
             incarnation,
+            nonce: 0,
             start: 1,
+            claimed: false,
             term: Term(0),
             tip: BlockId::default(),
         })

@@ -189,14 +189,12 @@ impl Participant for Host {
     }
 
     fn start(setup: &Setup, slot: Slot, image: &mut Image, now: Tick, entropy: &mut dyn Entropy) -> Self {
-        image.start += 1;
         image.cut_unreadable_end();
         let key = key_of(&setup.founding, slot);
         let node = setup.founding.genesis.membership().node(slot).unwrap().clone();
         let begins = restore::Start {
             node: &node,
             key: &key,
-            count: image.start,
             settings: setup.settings,
             watermark: image.watermark,
         };
@@ -258,7 +256,7 @@ impl Participant for Host {
     }
 
     fn starts(image: &Image) -> u64 {
-        image.start
+        image.starts
     }
 
     fn remembered_start(image: &Image, of: Slot) -> u64 {

@@ -25,7 +25,9 @@ use crate::derived::Derived;
 /// The disk.
 #[derive(Clone)]
 pub(crate) struct Image {
-    pub(crate) start: u64,
+    /// The last start that was claimed.
+    pub(crate) starts: u64,
+    recovering: Option<BlockId>,
     pub(crate) vote: VoteRecord,
     hint: Height,
     pub(crate) promises: BTreeMap<Slot, Promise>,
@@ -77,7 +79,8 @@ impl Image {
     /// Of a node that never ran.
     pub(crate) fn blank(genesis: &Block) -> Self {
         let mut image = Self {
-            start: 0,
+            starts: 0,
+            recovering: None,
             vote: VoteRecord::default(),
             hint: Height::ZERO,
             promises: BTreeMap::new(),
@@ -116,6 +119,8 @@ impl Image {
                 self.promises.insert(*peer, *promise);
             }
             LogOperation::Watermark(promise) => self.watermark = Some(*promise),
+            LogOperation::Start(number) => self.starts = *number,
+            LogOperation::Recover(lacking) => self.recovering = *lacking,
             LogOperation::Restore(block) => {
                 let id = block.block().id();
                 assert_eq!(
@@ -141,12 +146,20 @@ impl Image {
         let there = at > Height::ZERO && at <= self.tip().height;
         match damage {
             Damage::Rot | Damage::Misdirected => there && self.rotten.insert(at),
-            Damage::LostTail | Damage::LostTailAndWatermark => {
+            Damage::LostTail | Damage::LostTailAndOldWatermark | Damage::LostTailAndWatermark => {
                 if !there || at <= self.derived.last.height {
                     return false;
                 }
+                let first = self.links[place(at)].id;
                 self.truncate(at);
                 self.hint = self.hint.min(self.tip().height);
+                if damage == Damage::LostTailAndOldWatermark {
+                    self.watermark = self.watermark.map(|noted| Promise {
+                        vote: first.term,
+                        accepted: first,
+                        ..noted
+                    });
+                }
                 if damage == Damage::LostTailAndWatermark {
                     self.watermark = None;
                 }
@@ -238,6 +251,14 @@ impl Stored for Image {
 
     fn promises(&self) -> Result<BTreeMap<Slot, Promise>, Infallible> {
         Ok(self.promises.clone())
+    }
+
+    fn starts(&self) -> Result<u64, Infallible> {
+        Ok(self.starts)
+    }
+
+    fn recovering(&self) -> Result<Option<BlockId>, Infallible> {
+        Ok(self.recovering)
     }
 
     fn terms(&self) -> Result<Vec<(Term, Height)>, Infallible> {
