@@ -26,6 +26,8 @@ pub(crate) struct Progress {
     bytes_in_flight: u64,
     /// When something in flight was last acknowledged, or the flow began.
     moved: Tick,
+    /// When blocks were last sent in a probe.
+    probed: Option<Tick>,
     /// When `matched` last rose.
     advanced: Tick,
     /// When it last answered in this term.
@@ -62,6 +64,7 @@ impl Progress {
             in_flight: VecDeque::new(),
             bytes_in_flight: 0,
             moved: now,
+            probed: None,
             advanced: now,
             heard: now,
             token: 0,
@@ -103,7 +106,10 @@ impl Progress {
     /// Blocks up to `last` were sent.
     pub(crate) fn sent(&mut self, last: Height, bytes: u64, now: Tick) {
         match &mut self.flow {
-            Flow::Probe { sent } => *sent = true,
+            Flow::Probe { sent } => {
+                *sent = true;
+                self.probed = Some(now);
+            }
             Flow::Stream => {
                 if self.in_flight.is_empty() {
                     self.moved = now;
@@ -144,6 +150,12 @@ impl Progress {
         self.bytes_in_flight = 0;
         self.fetch = None;
         self.next = next;
+    }
+
+    /// Whether a probe that brought nothing may be made again, with its blocks: they may have been lost, or refused for
+    /// want of room.
+    pub(crate) fn probes_again(&self, now: Tick, patience_ms: u64) -> bool {
+        self.probed.is_none_or(|probed| now.since(probed) >= patience_ms)
     }
 
     /// Whether what is in flight seems lost: nothing moved for `patience_ms`.

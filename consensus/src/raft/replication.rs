@@ -133,8 +133,10 @@ impl<B: Block, R: Rules> Raft<B, R> {
                     id
                 }
                 None => {
-                    fetch = peer.fetch.is_none();
-                    peer.flow = Flow::Probe { sent: false };
+                    fetch = peer.fetch.is_none() && peer.probes_again(self.now, self.settings.election_min_ms);
+                    if fetch {
+                        peer.flow = Flow::Probe { sent: false };
+                    }
                     base
                 }
             },
@@ -250,15 +252,16 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         let next = self.next_probe(from, rejected);
         let tip = self.log.tip().height;
+        let retry = self.settings.election_min_ms;
         let Some(peer) = self.answering(from, rejected.term, rejected.read_token) else {
             return;
         };
         let matched = peer.matched_height();
         match peer.flow {
             Flow::Probe { .. } if Some(rejected.previous) == peer.next.previous() => {
-                let before = peer.next;
+                let again = peer.next != next || (next <= tip && peer.probes_again(peer.heard, retry));
                 peer.probe(next);
-                if peer.next == before || (peer.next > tip && rejected.tip.height == tip) {
+                if !again || (next > tip && rejected.tip.height == tip) {
                     // The same question would get the same answer, be it that a recovering node holds everything and
                     // may not say so: the next contact asks again.
                     peer.flow = Flow::Probe { sent: true };
