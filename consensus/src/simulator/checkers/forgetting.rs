@@ -5,7 +5,7 @@
 //! (I8, D-10), and what is final stays final (I3, I4). A block that it held counts as held where a leader may count
 //! an acknowledgement that was true when it was given.
 
-use quipu_crypto::id::{BlockId, Slot};
+use quipu_crypto::id::{BlockId, Slot, Term};
 
 use super::{Oracle, Verdict, View, holds};
 
@@ -16,11 +16,17 @@ impl Oracle {
     /// I2 or I15, in what is left.
     pub fn forgot(&mut self, node: View<'_>, before: &[BlockId]) -> Verdict {
         let seen = self.nodes.entry(node.slot).or_default();
+        seen.latest = seen.latest.max(seen.vote.term);
         seen.vote = node.vote;
         let gone = before.iter().filter(|id| !holds(node.durable, **id));
         seen.forgotten.extend(gone);
         self.after_write(node.slot, node.vote.term, node.durable)?;
         Ok(())
+    }
+
+    /// Whether `slot` was in a later term once, though its disk may have forgotten it.
+    pub(super) fn has_moved_on(&self, slot: Slot, term: Term) -> bool {
+        self.nodes.get(&slot).is_some_and(|seen| seen.latest > term)
     }
 
     /// Whether the disk of `slot` had that block and forgot it.

@@ -88,6 +88,8 @@ struct Seen {
     cut: Vec<(BlockId, Term, Term)>,
     /// Blocks that its disk had and forgot without being asked to.
     forgotten: BTreeSet<BlockId>,
+    /// The latest term that it was in before its disk forgot.
+    latest: Term,
     commit: Height,
     executed: Height,
     vote: VoteRecord,

@@ -47,7 +47,8 @@ impl Oracle {
         all: &dyn Fn(Slot) -> Option<View<'a>>,
     ) -> Verdict {
         for (slot, peer) in &status.peers {
-            let Some(other) = all(*slot).filter(|other| other.vote.term <= status.term) else {
+            let in_term = |other: &View<'_>| other.vote.term <= status.term && !self.has_moved_on(*slot, status.term);
+            let Some(other) = all(*slot).filter(in_term) else {
                 continue;
             };
             let Some(link) = at(node.chain, peer.matched) else {
