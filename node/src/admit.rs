@@ -14,7 +14,7 @@ use quipu_ledger::limits::MAX_TRANSACTION_BYTES;
 use quipu_ledger::membership::Membership;
 use quipu_ledger::result::Reason;
 use quipu_ledger::store::Store;
-use quipu_ledger::transaction::{SignedTransaction, VerifiedTransaction};
+use quipu_ledger::transaction::SignedTransaction;
 use tokio::sync::oneshot;
 
 use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
@@ -125,13 +125,7 @@ impl Admitter {
                 Err(refusal) => reply(answer, *refusal),
             }
         }
-        let verdicts = VerifiedTransaction::verify_all(transactions);
-        let good: Vec<&SignedTransaction> = verdicts
-            .iter()
-            .flatten()
-            .map(VerifiedTransaction::transaction)
-            .collect();
-        self.verified.remember(&good);
+        let verdicts = self.verified.verify_all(transactions);
         for (verdict, answer) in verdicts.into_iter().zip(waiting) {
             match verdict {
                 Ok(transaction) => {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use quipu_crypto::id::TransactionId;
 use quipu_crypto::signature::Signature;
-use quipu_ledger::transaction::SignedTransaction;
+use quipu_ledger::transaction::{SignedTransaction, VerifiedTransaction};
 
 use crate::limits::REMEMBERED_TRANSACTIONS;
 
@@ -23,15 +23,22 @@ struct Generations {
 pub struct VerifiedMemory(Mutex<Generations>);
 
 impl VerifiedMemory {
-    /// Remembers transactions whose signatures are their senders'.
-    pub fn remember(&self, transactions: &[&SignedTransaction]) {
+    /// Verifies many at once, and remembers those whose signatures are their senders'.
+    #[must_use]
+    pub fn verify_all(
+        &self,
+        transactions: Vec<SignedTransaction>,
+    ) -> Vec<Result<VerifiedTransaction, SignedTransaction>> {
+        let verdicts = VerifiedTransaction::verify_all(transactions);
         let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for transaction in transactions {
+        for transaction in verdicts.iter().flatten() {
             if generations.young.len() >= REMEMBERED_TRANSACTIONS {
                 generations.old = std::mem::take(&mut generations.young);
             }
             generations.young.insert(transaction.id(), *transaction.signature());
         }
+        drop(generations);
+        verdicts
     }
 
     /// Which of these are known to be verified, signature included.

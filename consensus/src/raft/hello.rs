@@ -4,6 +4,8 @@
 //! that asked and for no other (its nonce says which). Once a start is claimed, everybody is told.
 //! Leaves what follows from the answers to `participation` and `recovery`.
 
+use std::collections::BTreeSet;
+
 use quipu_crypto::id::Slot;
 
 use super::participation::{Heard, Participation, Stand};
@@ -89,21 +91,20 @@ impl<B: Block, R: Rules> Raft<B, R> {
     /// Asks again, and looks whether the wait is over.
     pub(super) fn hello_tick(&mut self) {
         let (now, settings) = (self.now, self.settings);
-        let heard = match &mut self.participation {
+        let answered: BTreeSet<Slot> = match &mut self.participation {
             Participation::Waiting(greeting) if now >= greeting.due => {
                 greeting.due = now.plus(settings.heartbeat_ms);
-                greeting.heard.clone()
+                greeting.heard.keys().copied().collect()
             }
             Participation::Recovering(recovery) if now >= recovery.due => {
                 recovery.due = now.plus(settings.election_max_ms);
-                let mut heard = recovery.heard.clone();
-                heard.retain(|_, stand| stand.takes_part);
-                heard
+                let sound = recovery.heard.iter().filter(|(_, stand)| stand.takes_part);
+                sound.map(|(slot, _)| *slot).collect()
             }
             _ => return self.try_leave_waiting(),
         };
         for peer in self.membership.other_voters(self.slot) {
-            if !heard.contains_key(&peer) {
+            if !answered.contains(&peer) {
                 self.greet(peer);
             }
         }

@@ -133,13 +133,7 @@ impl Host {
                 Err(answer) => outcome.push(Admitted::Out(call, *answer)),
             }
         }
-        let verdicts = VerifiedTransaction::verify_all(transactions);
-        let good: Vec<&SignedTransaction> = verdicts
-            .iter()
-            .flatten()
-            .map(VerifiedTransaction::transaction)
-            .collect();
-        self.verified.remember(&good);
+        let verdicts = self.verified.verify_all(transactions);
         outcome.extend(calls.into_iter().zip(verdicts).map(|(call, verdict)| match verdict {
             Ok(transaction) => Admitted::In(call, transaction),
             Err(_) => Admitted::Out(call, Answer::Rejected(Rejection::BadSignature)),
