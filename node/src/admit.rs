@@ -1,7 +1,7 @@
 //! Keeps admission: what is refused at the door, and the verification of signatures in batches. One thread.
 //!
 //! The order of the checks is fixed (design, section 3): size, network, known id, expiry, rights, signature.
-//! Invariant: only a [`VerifiedTransaction`] goes on. Rights are decided at execution; here they are early advice.
+//! Invariant: only a `VerifiedTransaction` goes on. Rights are decided at execution; here they are early advice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
