@@ -47,6 +47,8 @@ pub(crate) struct Attempts<'a> {
     taken: bool,
     /// An answer that another node might better.
     last: Option<Answer>,
+    /// Whether *busy* is an answer like any other, and not a reason to try again.
+    takes_busy: bool,
 }
 
 impl<'a> Attempts<'a> {
@@ -56,7 +58,15 @@ impl<'a> Attempts<'a> {
             transaction,
             taken: false,
             last: None,
+            takes_busy: false,
         }
+    }
+
+    /// Lets *busy* be an answer, where the caller wants that and as long as no node may have taken the transaction.
+    #[must_use]
+    pub(crate) const fn taking_busy(mut self, takes_busy: bool) -> Self {
+        self.takes_busy = takes_busy;
+        self
     }
 
     /// The deadline has cut an attempt at `node` off, after the call was `sent` or before.
@@ -87,6 +97,11 @@ impl<'a> Attempts<'a> {
 
     fn answered(&mut self, node: usize, answer: Answer) -> Next {
         match &answer {
+            Answer::Rejected(Rejection::Busy { .. }) | Answer::Unavailable(Unavailable::Busy)
+                if self.takes_busy && !self.taken =>
+            {
+                Next::Answer(answer)
+            }
             Answer::Unavailable(reason) => {
                 // These two are said before the call has begun; of the others nothing is known.
                 self.taken |= !matches!(reason, Unavailable::Busy | Unavailable::DiskFull { .. });

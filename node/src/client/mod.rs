@@ -196,9 +196,28 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unresolved`] where a node may have taken it and the deadline has passed; others where none has.
     pub async fn submit(&self, transaction: &SignedTransaction, deadline: Duration) -> Result<Answer, ClientError> {
+        self.send(transaction, deadline, false).await
+    }
+
+    /// The same, but a busy node's answer is returned at once: for a caller that has a pace of its own.
+    ///
+    /// That is `Rejected(Busy)` or `Unavailable(Busy)`, and only while no node may have taken the transaction.
+    ///
+    /// # Errors
+    /// Like [`Self::submit`].
+    pub async fn offer(&self, transaction: &SignedTransaction, deadline: Duration) -> Result<Answer, ClientError> {
+        self.send(transaction, deadline, true).await
+    }
+
+    async fn send(
+        &self,
+        transaction: &SignedTransaction,
+        deadline: Duration,
+        takes_busy: bool,
+    ) -> Result<Answer, ClientError> {
         let inner = &*self.0;
         let nodes = inner.nodes.iter().map(|node| &node.endpoint);
-        let mut attempts = Attempts::new(nodes, Some(transaction.id()));
+        let mut attempts = Attempts::new(nodes, Some(transaction.id())).taking_busy(takes_busy);
         let call = Call::Submit {
             transaction: transaction.bytes().to_vec(),
         };

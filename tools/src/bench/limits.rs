@@ -1,6 +1,7 @@
 //! Keeps the limits of this machine: how many signatures it checks and how many synced writes it makes in a second.
 //!
-//! Invariant: measured on what the run itself uses, real transactions and the disk of the network, just before it.
+//! Invariant: measured on what the run itself uses, transactions like its own and the disk of the network, just before
+//! it, when nothing is sent.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,6 +17,8 @@ use crate::failure::Failure;
 
 /// Signatures checked at once: about what a full block brings.
 const BATCH: usize = 512;
+/// Different transactions that are checked, over and over.
+pub(super) const SAMPLE: u64 = 512;
 /// Signatures checked in a round.
 const ROUND: usize = 8 * BATCH;
 /// Bytes of a synced write.
@@ -43,7 +46,6 @@ pub(super) fn measure(dir: &Path, transactions: &[SignedTransaction]) -> Result<
 }
 
 fn verify(transactions: &[SignedTransaction]) -> Result<f64, Failure> {
-    // A short run has few transactions: then the same are checked several times.
     let claims: Vec<SignedHash> = transactions
         .iter()
         .cycle()

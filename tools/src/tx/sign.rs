@@ -36,6 +36,12 @@ impl Signer {
         }
     }
 
+    /// Signs with this key for this network.
+    #[cfg(test)]
+    pub(crate) const fn with(network: NetworkId, key: SecretKey, lifetime: Duration) -> Self {
+        Self { network, key, lifetime }
+    }
+
     /// The body that would be signed now.
     pub(crate) fn body(&self, operations: Vec<Operation>, memo: Vec<u8>) -> Result<TransactionBody, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -270,6 +270,19 @@ async fn a_submission_is_repeated_until_its_fate_is_known() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_takes_busy_for_an_answer_unless_a_node_may_have_taken_it() {
+    for busy in [
+        Answer::Rejected(Rejection::Busy { retry_after_ms: 30 }),
+        Answer::Unavailable(Unavailable::Busy),
+    ] {
+        let one = scripted(1, vec![busy.clone(), Answer::Pending, busy.clone(), executed()]);
+        let client = client(&[&one]);
+        assert_eq!(client.offer(&transaction(), LONG).await.unwrap(), busy);
+        assert_eq!(client.offer(&transaction(), LONG).await.unwrap(), executed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_is_final_only_where_no_other_node_may_have_taken_it() {
     let expired = Rejection::Expired {
         expires_at: TimeMs(1),
