@@ -6,6 +6,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use postcard::ser_flavors::Flavor;
 use serde::Serialize;
 use serde::de::{DeserializeOwned, SeqAccess, Visitor};
 
@@ -55,10 +56,37 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], cap: usize) -> Resu
         });
     }
     let (value, rest) = postcard::take_from_bytes::<T>(bytes).map_err(|_| DecodeError::Malformed)?;
-    if !rest.is_empty() || encode(&value) != bytes {
+    if !rest.is_empty() || !encodes_to(&value, bytes) {
         return Err(DecodeError::NotCanonical);
     }
     Ok(value)
+}
+
+/// Whether `encode(value) == bytes`, without making them again.
+fn encodes_to<T: Serialize + ?Sized>(value: &T, bytes: &[u8]) -> bool {
+    postcard::serialize_with_flavor(value, Expected(bytes)).unwrap_or(false)
+}
+
+/// What is still to come of an encoding; an output that takes nothing else.
+struct Expected<'b>(&'b [u8]);
+
+impl Flavor for Expected<'_> {
+    type Output = bool;
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0 = self.0.strip_prefix(data).ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.0.is_empty())
+    }
 }
 
 /// Reads a list of at most `MAX` items, for `#[serde(deserialize_with)]`: items that take no bytes of their own could
