@@ -44,6 +44,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
             && self.vote.term < Term::MAX
     }
 
+    /// Whoever may stand no longer does not go on with what it began: it could win, and not even open its term.
+    pub(super) fn keep_standing(&mut self) {
+        let stands = matches!(self.stage, Stage::PreCandidate(_) | Stage::Candidate(_));
+        if stands && !self.is_electable() {
+            self.follow(self.vote.term, None);
+        }
+    }
+
     /// The leader was silent for too long: would the others vote for this node? (thesis 9.6)
     pub(super) fn ask_for_pre_votes(&mut self) {
         self.redraw = Redraw::Fully;

@@ -44,7 +44,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
                 let last = match first_difference {
                     Some(first) if !self.rules.takes_blocks(self.may_append) => {
                         let last = self.before(first, append);
-                        if self.rules.refuses_for_room(last == append.previous) {
+                        if last == append.previous {
+                            // Taken for a success, that would be answered with more blocks.
                             self.take_commit(append, last);
                             return self.reject(from, append);
                         }
@@ -171,8 +172,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let tip = self.log.tip();
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));
-        // D-10: whoever recovers may have voted for a later leader and forgotten it: its echo proves nothing.
-        let echoes = self.takes_part() && self.rules.echoes(append.term, self.vote.term);
+        let echoes = self.rules.echoes(append.term, self.vote.term, self.takes_part());
         let rejected = Rejected {
             term: self.vote.term,
             previous: append.previous.height,

@@ -26,7 +26,7 @@ pub(crate) struct Progress {
     bytes_in_flight: u64,
     /// When something in flight was last acknowledged, or the flow began.
     moved: Tick,
-    /// When blocks were last sent in a probe.
+    /// When blocks were last sent in a probe that has brought nothing further since.
     probed: Option<Tick>,
     /// When `matched` last rose.
     advanced: Tick,
@@ -108,7 +108,9 @@ impl Progress {
         match &mut self.flow {
             Flow::Probe { sent } => {
                 *sent = true;
-                self.probed = Some(now);
+                if bytes > 0 {
+                    self.probed = Some(now);
+                }
             }
             Flow::Stream => {
                 if self.in_flight.is_empty() {
@@ -121,12 +123,21 @@ impl Progress {
         }
     }
 
-    /// Blocks up to `upto` are durable there, and are the leader's.
-    pub(crate) fn acknowledged(&mut self, upto: BlockId, now: Tick) {
-        if self.matched.is_none_or(|matched| upto.height > matched.height) {
+    /// Blocks up to `upto` are durable there, and are the leader's. Where that is no news, whoever answers may hold the
+    /// blocks of a probe back, or have no room for them: within `patience_ms` they are not sent anew.
+    pub(crate) fn acknowledged(&mut self, upto: BlockId, now: Tick, patience_ms: u64) {
+        let further = self.matched.is_none_or(|matched| upto.height > matched.height);
+        if matches!(self.flow, Flow::Probe { .. }) && !further {
+            if !self.probes_again(now, patience_ms) {
+                return;
+            }
+            self.probed = Some(now);
+        }
+        if further {
             self.matched = Some(upto);
             self.moved = now;
             self.advanced = now;
+            self.probed = None;
         }
         while let Some((_, bytes)) = self.in_flight.front().copied().filter(|(last, _)| *last <= upto.height) {
             self.in_flight.pop_front();

@@ -234,13 +234,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn accepted(&mut self, from: Slot, accepted: &Accepted) {
         self.remember_accepted(from, accepted);
         let contained = self.log.contains(accepted.upto);
+        let retry = self.rules.sends_again_after(self.settings.election_min_ms);
         let Some(peer) = self.answering(from, accepted.term, accepted.read_token) else {
             return;
         };
         peer.executed = accepted.executed;
         if contained {
             let now = peer.heard;
-            peer.acknowledged(accepted.upto, now);
+            peer.acknowledged(accepted.upto, now, retry);
         }
         self.answered(from);
     }
@@ -252,7 +253,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
         let next = self.next_probe(from, rejected);
         let tip = self.log.tip().height;
-        let retry = self.settings.election_min_ms;
+        let retry = self.rules.sends_again_after(self.settings.election_min_ms);
         let Some(peer) = self.answering(from, rejected.term, rejected.read_token) else {
             return;
         };
@@ -267,8 +268,13 @@ impl<B: Block, R: Rules> Raft<B, R> {
                     peer.flow = Flow::Probe { sent: true };
                 }
             }
-            // Blocks went missing on the way: what is matched stays matched.
-            Flow::Stream if rejected.previous > matched => peer.probe(matched.next()),
+            // Blocks went missing on the way: what is matched stays matched. They go out again at once, but only once
+            // in a while: whoever holds them back without a word would be sent them without an end.
+            Flow::Stream if rejected.previous > matched => {
+                let again = peer.probes_again(peer.heard, retry);
+                peer.probe(matched.next());
+                peer.flow = Flow::Probe { sent: !again };
+            }
             _ => {}
         }
         let upto = rejected.tip;

@@ -251,9 +251,10 @@ pub trait Rules {
     }
 
     /// Whether a refusal echoes the contact that it answers: its answer is in the own term, so only one of it. Who led
-    /// an earlier term and leads this one would take the echo for one of this term (C-2r).
-    fn echoes(&self, asked: Term, own: Term) -> bool {
-        asked == own
+    /// an earlier term and leads this one would take the echo for one of this term (C-2r). Whoever recovers may have
+    /// voted for a later leader and forgotten it: its echo would prove nothing (D-10).
+    fn echoes(&self, asked: Term, own: Term, takes_part: bool) -> bool {
+        asked == own && takes_part
     }
 
     /// Whether clients hear that their reads cannot be confirmed any more: nobody waits for ever (C-7r).
@@ -348,10 +349,10 @@ pub trait Rules {
         may_append
     }
 
-    /// Whether blocks are refused for want of room: where none of them is held already. Taken for a success, that would
-    /// be answered with the same blocks, without an end (D-8).
-    fn refuses_for_room(&self, none_held: bool) -> bool {
-        none_held
+    /// After how long a leader sends blocks again for an answer that was no news. Whoever has no room for them, or
+    /// holds them back, would be sent them without an end (D-8).
+    fn sends_again_after(&self, patience_ms: u64) -> u64 {
+        patience_ms
     }
 
     /// Whether what a node noted beside its log is more than its log holds (D-4).

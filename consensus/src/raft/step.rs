@@ -58,9 +58,8 @@ impl<B: Block, R: Rules> Engine for Raft<B, R> {
     fn proposal(&self) -> Option<Proposal> {
         let Stage::Leader(lead) = &self.stage else { return None };
         let uncommitted = self.log.bytes_above(self.commit.height);
-        let full = self.rules.is_full(uncommitted, self.settings.uncommitted_bytes)
-            || !self.rules.takes_blocks(self.may_append);
-        if self.halted || (lead.opened && (full || lead.transfer.is_some())) {
+        let waits = self.rules.is_full(uncommitted, self.settings.uncommitted_bytes) || lead.transfer.is_some();
+        if self.halted || !self.rules.takes_blocks(self.may_append) || (lead.opened && waits) {
             return None;
         }
         Some(Proposal {
@@ -126,8 +125,14 @@ impl<B: Block, R: Rules> Raft<B, R> {
             Input::Read { ticket } => self.read(ticket),
             Input::Transfer { to } => self.transfer(to),
             Input::Distrust { leader } => self.distrust(leader),
-            Input::MayCampaign(may) => self.may_campaign = may,
-            Input::MayAppend(may) => self.may_append = may,
+            Input::MayCampaign(may) => {
+                self.may_campaign = may;
+                self.keep_standing();
+            }
+            Input::MayAppend(may) => {
+                self.may_append = may;
+                self.keep_standing();
+            }
         }
     }
 

@@ -56,12 +56,11 @@ impl Duties {
         match output {
             Output::ReadReady { .. } | Output::ReadLost { .. } => self.answered = self.answered.saturating_add(1),
             Output::Persist { operations, .. } if self.full => {
-                let appended = operations.iter().flat_map(|operation| match operation {
+                let mut appended = operations.iter().flat_map(|operation| match operation {
                     LogOperation::Append(blocks) => blocks.as_slice(),
                     _ => &[],
                 });
-                // Whoever wins just as its disk fills up still opens its term, and hands it over.
-                if let Some(block) = appended.into_iter().find(|block| !block.opening) {
+                if let Some(block) = appended.next() {
                     self.breaks("D-8", format!("{} is appended to a full disk", block.id));
                 }
             }

@@ -174,7 +174,7 @@ handed_on! {
     fn reads_at(&self, committed: Term, own: Term) -> bool;
     fn read_needs_round(&self) -> bool;
     fn confirms(&self, echoed: u64, round: u64) -> bool;
-    fn echoes(&self, asked: Term, own: Term) -> bool;
+    fn echoes(&self, asked: Term, own: Term, takes_part: bool) -> bool;
     fn tells_lost_reads(&self) -> bool;
     fn answers_start(&self, answered: u64, own: u64) -> bool;
     fn has_forgotten(&self, started: bool, voted: bool, accepted: bool) -> bool;
@@ -191,7 +191,7 @@ handed_on! {
     fn gives_way(&self, waiting_ms: u64, stall_ms: u64, quorum_gets_on: bool) -> bool;
     fn disk_is_too_slow(&self, behind_ms: u64, window_ms: u64) -> bool;
     fn takes_blocks(&self, may_append: bool) -> bool;
-    fn refuses_for_room(&self, none_held: bool) -> bool;
+    fn sends_again_after(&self, patience_ms: u64) -> u64;
     fn has_lost_its_end(&self, noted_is_held: bool) -> bool;
     fn takes_part(&self, waiting: bool, recovering: bool) -> bool;
 }

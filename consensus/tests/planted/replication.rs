@@ -22,7 +22,7 @@ mutants! {
         fn commits_by_counting(&self, _block: Term, _own: Term) -> bool { true }
     }
     /// CCF#6001: acknowledges all it has, not what the message showed.
-    AcknowledgesItsTip, 1, "I10", "r03": {
+    AcknowledgesItsTip, 6, "I10", "r03": {
         fn acknowledged(&self, _last: BlockId, tip: BlockId) -> BlockId { tip }
     }
     /// CCF#5927: cuts after `previous` whether anything differs or not.
@@ -36,7 +36,7 @@ mutants! {
         fn cut(&self, _first_difference: Option<Height>, _previous: Height) -> Option<Height> { None }
     }
     /// Takes the leader's commit height for its own chain, shown to be equal or not.
-    CommitsUnseen, 1, "I19", "r03": {
+    CommitsUnseen, 2, "I19", "r03": {
         fn follower_commit(&self, leader_commit: Height, _last: Height, tip: Height) -> Height {
             leader_commit.min(tip)
         }
@@ -58,7 +58,7 @@ mutants! {
         fn same_block(&self, held: BlockId, shown: BlockId) -> bool { held.height == shown.height }
     }
     /// a refusal takes the next block below what was acknowledged.
-    GoesBelowTheAcknowledged, 9, "R-14", "r14": {
+    GoesBelowTheAcknowledged, 3, "R-14", "r14": {
         fn next_after_refusal(&self, hinted: Height, _matched: Height) -> Height { hinted }
     }
     /// Follows leaders of terms that have passed.
@@ -73,7 +73,7 @@ mutants! {
         }
     }
     /// M-11: those who only listen are counted.
-    CountsLearners, 25, "I6", "m11": {
+    CountsLearners, 57, "I6", "m11": {
         fn quorum_height(&self, configuration: &Configuration, held: &dyn Fn(Slot) -> Height) -> Height {
             let voters = configuration.voters.union(&configuration.learners).copied().collect();
             quorum::height(&Configuration { voters, ..configuration.clone() }, held)
@@ -88,7 +88,7 @@ mutants! {
         fn window(&self, _bytes: u64) -> u64 { u64::MAX }
     }
     /// a leader without a quorum takes whatever comes.
-    TakesWithoutEnd, 128, "L4", "r15": {
+    TakesWithoutEnd, 78, "L4", "r15": {
         fn is_full(&self, _uncommitted_bytes: u64, _limit: u64) -> bool { false }
     }
 }

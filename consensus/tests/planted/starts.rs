@@ -7,7 +7,7 @@ use super::{Mutant, Planted};
 
 mutants! {
     /// A recovery has no end.
-    NeverRecovers, 7, "L2", "d10": {
+    NeverRecovers, 8, "L2", "d10": {
         fn ends_recovery(&self, _later: bool, _all: bool, _held: bool) -> bool { false }
     }
     /// Takes part before anybody told what it promised.
@@ -15,19 +15,19 @@ mutants! {
         fn takes_part(&self, _waiting: bool, recovering: bool) -> bool { !recovering }
     }
     /// Knows that it forgot a promise, and decides all the same.
-    DecidesWhileRecovering, 68, "I3", "d10": {
+    DecidesWhileRecovering, 5, "I10", "d10": {
         fn takes_part(&self, waiting: bool, _recovering: bool) -> bool { !waiting }
     }
     /// Only blocks can be forgotten.
-    OverlooksForgottenVotes, 33, "I3", "d10": {
+    OverlooksForgottenVotes, 164, "I3", "d10": {
         fn has_forgotten(&self, _started: bool, _voted: bool, accepted: bool) -> bool { accepted }
     }
     /// One answer ends the wait.
-    WaitsForNobody, 241, "I3", "d10": {
+    WaitsForNobody, 24, "I3", "d10": {
         fn ends_wait(&self, _all: bool, _waited: bool, _quorum: bool) -> bool { true }
     }
     /// Whoever has heard all is recovered.
-    RecoversWithoutTheBlocks, 52, "I3", "d10": {
+    RecoversWithoutTheBlocks, 68, "I3", "d10": {
         fn ends_recovery(&self, _later: bool, all: bool, _held: bool) -> bool { all }
     }
     /// A leader supposes that a restarted peer still holds all it acknowledged.
@@ -35,19 +35,19 @@ mutants! {
         fn asks_again_after_restart(&self) -> bool { false }
     }
     /// Takes what its peers remember for all that it promised, though a crash has taken some of it from them.
-    TrustsWhatIsRemembered, 209, "I3", "d10": {
+    TrustsWhatIsRemembered, 164, "I3", "d10": {
         fn remembers_all(&self) -> bool { true }
     }
     /// An old copy of a disk that starts with a remembered number is taken for sound.
-    TakesAnEqualStartForNew, 787, "I3", "d10": {
+    TakesAnEqualStartForNew, 2007, "I3", "d10": {
         fn is_old_start(&self, own: u64, remembered: u64) -> bool { own < remembered }
     }
     /// A restart ends a recovery.
-    ForgetsThatItRecovers, 3461, "I3", "d10": {
+    ForgetsThatItRecovers, 12252, "L3", "d10": {
         fn notes_recovery(&self, _noted: bool) -> bool { false }
     }
     /// A memory of a block below its own commit height holds a sound node.
-    HeldByOldMemories, 9, "L3", "d10": {
+    HeldByOldMemories, 9, "L2", "d10": {
         fn settles(&self, _committed: Height, promised: Height) -> bool { promised == Height::ZERO }
     }
 }

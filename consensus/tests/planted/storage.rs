@@ -44,11 +44,15 @@ mutants! {
         fn takes_blocks(&self, _may_append: bool) -> bool { true }
     }
     /// D-4: does not compare its log with what it noted of it.
-    OverlooksItsLostEnd, 178, "I3", "d04": {
+    OverlooksItsLostEnd, 83, "I3", "d04": {
         fn has_lost_its_end(&self, _noted_is_held: bool) -> bool { false }
     }
-    /// D-8: without room, says that it holds what is before the blocks, and is sent them again at once.
-    AcknowledgesWithoutRoom, 30, "L4", "d08": {
-        fn refuses_for_room(&self, _none_held: bool) -> bool { false }
+    /// D-8: sends blocks again for every answer that is no news, also to who has no room for them.
+    SendsForEveryAnswer, 30, "L4", "d08": {
+        fn sends_again_after(&self, _patience_ms: u64) -> u64 { 0 }
+    }
+    /// What was lost on its way to a node that cannot acknowledge is never sent again.
+    SendsOnlyOnce, 1867, "L3", "d10": {
+        fn sends_again_after(&self, _patience_ms: u64) -> u64 { u64::MAX }
     }
 }
