@@ -76,8 +76,9 @@ pub struct Inspector {
     slot: Slot,
     network: NetworkId,
     verified: Arc<VerifiedMemory>,
-    /// Checked blocks by hash, the youngest last in `order`.
+    /// Checked blocks by hash, the youngest last in `order`; at most so many.
     checked: HashMap<Hash, Known>,
+    most: usize,
     order: VecDeque<Hash>,
     /// The end of the committed chain at the start: its block has no entry above.
     beginning: Arc<ChainTip>,
@@ -99,6 +100,7 @@ impl Inspector {
             network: beginning.network(),
             verified,
             checked: HashMap::new(),
+            most: REMEMBERED_BLOCKS,
             order: VecDeque::new(),
             end: Arc::clone(&beginning),
             beginning,
@@ -107,6 +109,13 @@ impl Inspector {
             .filter_map(|block| Known::of(&block))
             .for_each(|known| inspector.appended(known));
         inspector
+    }
+
+    /// Remembers at most so many blocks from now on.
+    #[must_use]
+    pub fn remembering(mut self, most: usize) -> Self {
+        self.most = most;
+        self
     }
 
     /// The chain here ends with this block now; it may have been made here.
@@ -121,7 +130,7 @@ impl Inspector {
         if self.checked.insert(hash, known).is_none() {
             self.order.push_back(hash);
         }
-        while self.order.len() > REMEMBERED_BLOCKS {
+        while self.order.len() > self.most {
             if let Some(oldest) = self.order.pop_front() {
                 self.checked.remove(&oldest);
             }

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -29,13 +29,15 @@ use quipu_node::chain_block::ChainBlock;
 use quipu_node::client_protocol::{Answer, Rejection};
 use quipu_node::inspect::{Inspector, Known};
 use quipu_node::inspect_peers::{self, Passed};
-use quipu_node::limits::ADMISSION_BATCH;
+use quipu_node::limits::{ADMISSION_BATCH, READ_WAIT_MS};
 use quipu_node::network::decode_frame;
 use quipu_node::peer_protocol::{PeerFrame, TransactionBytes};
 use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
 use quipu_node::start::restore;
 use quipu_node::verified::VerifiedMemory;
 
+#[path = "actions.rs"]
+mod actions;
 #[path = "threads.rs"]
 mod threads;
 
@@ -62,6 +64,10 @@ pub(crate) struct Dose {
     pub(crate) flush: u64,
     /// How far wall clocks are off, ms.
     pub(crate) wall_ms: u64,
+    /// How far that of one node is off until the network is healed, ms; it may be behind.
+    pub(crate) wrong_ms: i64,
+    /// How many blocks the inspection remembers.
+    pub(crate) remembered: usize,
 }
 
 /// What all nodes of a network share.
@@ -162,10 +168,14 @@ pub(crate) struct Host {
     tip: Height,
     committed: Height,
     disk_failed: bool,
+    /// Whether the node was told that its disk has no room.
+    disk_full: bool,
     /// The next height that the scrubber looks at.
     scrub: Height,
-    /// Calls that read, by what the world names them.
-    reads: BTreeMap<u64, u64>,
+    /// Calls that read: what the world names them, and when they began.
+    reads: BTreeMap<u64, (u64, u64)>,
+    /// Those that had waited for too long at the last tick.
+    overdue: BTreeSet<u64>,
     /// When a stopping process ends at the latest.
     stops_at: Option<u64>,
 }
@@ -201,7 +211,8 @@ impl Participant for Host {
         let derived = Derived::clone(&image.derived);
         let restart = restore::read(image, derived.executed(), &begins, now, entropy).unwrap();
         let verified = Arc::new(VerifiedMemory::default());
-        let inspector = Inspector::new(slot, Arc::clone(&verified), restart.base, restart.blocks.into_iter());
+        let inspector = Inspector::new(slot, Arc::clone(&verified), restart.base, restart.blocks.into_iter())
+            .remembering(setup.dose.remembered);
         setup.clients.borrow_mut().started(slot);
         let tip = image.links.last().unwrap().id.height;
         Self {
@@ -226,8 +237,10 @@ impl Participant for Host {
             tip,
             committed: Height::ZERO,
             disk_failed: false,
+            disk_full: false,
             scrub: Height::ZERO,
             reads: BTreeMap::new(),
+            overdue: BTreeSet::new(),
             stops_at: None,
         }
     }
@@ -288,6 +301,7 @@ impl Host {
         let lets_flow = matches!(event, WorldEvent::Tick) || entropy.below(1000) >= self.setup.dose.busy;
         match event {
             WorldEvent::Tick => {
+                self.look_for_overdue()?;
                 self.scrub(entropy, disk, effects);
                 self.tell(entropy, Event::Tick);
             }
@@ -301,14 +315,17 @@ impl Host {
             WorldEvent::Submit(request) => self.setup.clients.borrow_mut().wish(request, self.node.slot),
             WorldEvent::Read(number) => {
                 let call = self.setup.clients.borrow_mut().read(self.node.slot);
-                self.reads.insert(call, number);
+                self.reads.insert(call, (number, self.now));
                 self.tell(entropy, Event::Read { ticket: Ticket(call) });
             }
             WorldEvent::Transfer => {
                 self.stops_at.get_or_insert(self.now + 1_500);
                 self.tell(entropy, Event::Stop);
             }
-            WorldEvent::DiskFull(full) => self.tell(entropy, Event::Space { enough: !full }),
+            WorldEvent::DiskFull(full) => {
+                self.disk_full = full;
+                self.tell(entropy, Event::Space { enough: !full });
+            }
             WorldEvent::Wake => {}
         }
         for delivery in self.setup.clients.borrow_mut().deliveries(self.node.slot) {
@@ -325,6 +342,29 @@ impl Host {
             effects.push(Effect::Restart(1 + entropy.below(1_500)));
         }
         Ok(())
+    }
+
+    /// A read is over in its time, whatever the node has to wait for: a tick gives up on it, and the next sees that.
+    fn look_for_overdue(&mut self) -> Verdict {
+        let late = |since: u64| self.now.saturating_sub(since) >= READ_WAIT_MS;
+        let late: BTreeSet<u64> = self
+            .reads
+            .iter()
+            .filter(|(_, (_, since))| late(*since))
+            .map(|(call, _)| *call)
+            .collect();
+        let before = std::mem::replace(&mut self.overdue, late);
+        match self.overdue.intersection(&before).next() {
+            Some(call) => {
+                let since = self.reads[call].1;
+                let (slot, now) = (self.node.slot, self.now);
+                violation(
+                    "answer",
+                    format!("read {call} waits at {slot} since {since}, it is {now}"),
+                )
+            }
+            None => Ok(()),
+        }
     }
 
     /// Looks at one stored block.
@@ -435,142 +475,6 @@ impl Host {
             sync,
         });
     }
-
-    fn perform(&mut self, disk: &Image, effects: &mut Effects) -> Verdict {
-        for action in std::mem::take(&mut self.actions) {
-            match action {
-                Action::Persist { seq, operations, sync } => self.persist(seq, operations, sync, effects)?,
-                Action::Send {
-                    to,
-                    session,
-                    frame,
-                    after,
-                    ..
-                } => {
-                    let frame = decode_frame(&frame).unwrap();
-                    let claim = claim_of(&frame);
-                    let waits = after.and_then(|after| self.writes.iter().find(|writing| writing.seq >= Some(after)));
-                    effects.push(Effect::Send {
-                        to,
-                        session,
-                        message: Frame {
-                            frame: Rc::new(frame),
-                            claim,
-                        },
-                        after: waits.map(|writing| writing.number),
-                    });
-                }
-                Action::Execute { height, block } => self.executing.push((height, block)),
-                Action::Fetch {
-                    fetch,
-                    first,
-                    last,
-                    max_bytes,
-                } => self.fetching.push(Fetch {
-                    fetch,
-                    first,
-                    last,
-                    max_bytes,
-                }),
-                Action::Halt(reason) => effects.push(Effect::Halt(reason, self.disk_failed)),
-                Action::Evidence(evidence) => return violation("honest", format!("{}: {evidence:?}", self.node.slot)),
-                Action::Distrusted { leader } => {
-                    return violation("honest", format!("{} distrusts {leader}", self.node.slot));
-                }
-                Action::Answer { .. }
-                | Action::AnswerFromIndex { .. }
-                | Action::Reject { .. }
-                | Action::ReadNow { .. } => self.tell_client(disk, action, effects)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn persist(
-        &mut self,
-        seq: PersistSeq,
-        operations: Vec<LogOperation<ChainBlock>>,
-        sync: bool,
-        effects: &mut Effects,
-    ) -> Verdict {
-        for operation in &operations {
-            match operation {
-                LogOperation::Append(blocks) => {
-                    self.appended.extend(blocks.iter().filter_map(Known::of));
-                    for block in blocks {
-                        self.name(block.block().header())?;
-                    }
-                }
-                LogOperation::Truncate { from } => {
-                    self.tip = self.tip.min(from.previous().unwrap());
-                    self.named.split_off(from);
-                }
-                LogOperation::Restore(_) => effects.push(Effect::See(Sight::Repaired)),
-                _ => {}
-            }
-        }
-        self.write(Some(seq), Write::Log(Rc::new(operations)), sync, effects);
-        Ok(())
-    }
-
-    /// A block enters the log: what it names as executed this node has executed itself, or a majority has, with this
-    /// node among it, where it is this node that names it first.
-    fn name(&mut self, header: &Header) -> Verdict {
-        let (slot, names) = (self.node.slot, header.executed.height);
-        let parent = self.named.get(&self.tip).copied().unwrap_or_default();
-        self.tip = header.height;
-        self.named.insert(header.height, names);
-        if names == parent {
-            return Ok(());
-        }
-        let executed = self.derived.last.height;
-        let clients = self.setup.clients.borrow();
-        let has = |other: &Slot| clients.record.reached.get(other).is_some_and(|height| *height >= names);
-        let majority = clients.slots.iter().filter(|other| has(other)).count() > clients.slots.len() / 2;
-        if names > executed || !majority {
-            let detail = format!(
-                "{slot} takes {}, which names {names}; it has executed {executed}",
-                header.height
-            );
-            return violation("named", detail);
-        }
-        Ok(())
-    }
-
-    fn tell_client(&mut self, disk: &Image, action: Action, effects: &mut Effects) -> Verdict {
-        match action {
-            Action::Answer { ticket, receipt } => {
-                let link = &disk.links[place(receipt.version.height)];
-                let id = block_of(receipt.version.height, receipt.block, link.id.term);
-                let request = self.setup.clients.borrow().request_of_call(ticket.0);
-                effects.extend(request.map(|request| Effect::Acknowledge(request, id)));
-                self.answer(ticket.0, &Answer::Executed(receipt))
-            }
-            Action::AnswerFromIndex { ticket, id } => {
-                let answer = self.derived.find(id).map_or(Answer::Pending, Answer::Executed);
-                self.answer(ticket.0, &answer)
-            }
-            Action::Reject { ticket, rejection } => {
-                if matches!(rejection, Rejection::Expired { .. }) {
-                    let clients = &self.setup.clients;
-                    clients.borrow_mut().refused_for_ever(self.node.slot, ticket.0)?;
-                }
-                self.answer(ticket.0, &Answer::Rejected(rejection))
-            }
-            Action::ReadNow { ticket, confirmed } => {
-                let number = self.reads.remove(&ticket.0);
-                if let Some(number) = number.filter(|_| confirmed) {
-                    effects.push(Effect::ReadReady(number, self.derived.last.height));
-                }
-                self.setup.clients.borrow_mut().read_over(self.node.slot, ticket.0)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn answer(&self, call: u64, answer: &Answer) -> Verdict {
-        self.setup.clients.borrow_mut().answer(self.node.slot, call, answer)
-    }
 }
 
 fn key_of(founding: &Founding, slot: Slot) -> SecretKey {
@@ -582,7 +486,11 @@ fn key_of(founding: &Founding, slot: Slot) -> SecretKey {
 
 /// The clock of a node's machine: near the true one, whatever its ticks do.
 fn wall(setup: &Setup, slot: Slot) -> TimeMs {
-    let now = BEGIN_MS + setup.clients.borrow().now;
+    let clients = setup.clients.borrow();
+    let mut now = BEGIN_MS + clients.now;
+    if !clients.healed && clients.slots.len() > 2 && clients.slots.first() == Some(&slot) {
+        now = now.saturating_add_signed(setup.dose.wrong_ms);
+    }
     let off = u64::from(slot.get()) * 7_919 % (setup.dose.wall_ms + 1);
     TimeMs(if slot.get().is_multiple_of(2) {
         now + off
@@ -596,12 +504,4 @@ pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_default()
-}
-
-/// What a frame promises, as the oracle counts it.
-fn claim_of(frame: &PeerFrame) -> Claim {
-    match frame {
-        PeerFrame::Engine(message) => Claim::of(message),
-        _ => Claim::Nothing,
-    }
 }

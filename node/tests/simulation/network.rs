@@ -10,7 +10,7 @@ use quipu_consensus::engine::Settings;
 use quipu_consensus::simulator::checkers::Violation;
 use quipu_consensus::simulator::random::Random;
 use quipu_consensus::simulator::run::{Options, Report, run};
-use quipu_node::limits::ENGINE_SETTINGS;
+use quipu_node::limits::{ENGINE_SETTINGS, REMEMBERED_BLOCKS};
 
 use crate::clients::Clients;
 use crate::founding::{Founding, slot_of};
@@ -57,6 +57,14 @@ fn dose(random: &mut Random) -> Dose {
         busy: sometimes(500, 50, 800),
         flush: sometimes(700, 2, 200),
         wall_ms: sometimes(500, 1, 1_000),
+        wrong_ms: match sometimes(300, 2_000, 20_000).cast_signed() {
+            ms if ms % 2 == 0 => ms,
+            ms => -ms,
+        },
+        remembered: match sometimes(300, 1, 40) {
+            0 => REMEMBERED_BLOCKS,
+            few => usize::try_from(few).unwrap(),
+        },
     }
 }
 

@@ -8,11 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use quipu_consensus::simulator::checkers::{Verdict, Violation};
 use quipu_crypto::id::{BlockId, Height, Slot, TransactionId};
 use quipu_ledger::block::{Block, Executed};
+use quipu_ledger::limits::MAX_TIME_AHEAD_MS;
 use quipu_ledger::operation::Version;
 use quipu_ledger::result::{Outcome, Reason, TransactionResult};
 use quipu_node::client_protocol::Receipt;
 
 use crate::derived::Derived;
+use crate::founding::BEGIN_MS;
+
+/// How far the time of a committed block may be ahead of the true one: so far may it be ahead of a follower's, and that
+/// one be wrong.
+const FURTHEST_AHEAD_MS: u64 = MAX_TIME_AHEAD_MS + 1_000;
 
 /// What was found at a height by whoever executed it first.
 struct Found {
@@ -55,8 +61,13 @@ impl Record {
         block: &Block,
         results: &[TransactionResult],
         derived: &Derived,
+        now: u64,
     ) -> Verdict {
         let (id, executed, fingerprint) = (derived.last, derived.executed(), derived.fingerprint());
+        let time = block.header().time;
+        if time.get() > BEGIN_MS + now + FURTHEST_AHEAD_MS {
+            return violation("time", format!("{id} is of {time}, it is {}", BEGIN_MS + now));
+        }
         self.executed.insert(slot, id.height);
         let reached = self.reached.entry(slot).or_default();
         *reached = id.height.max(*reached);

@@ -159,8 +159,9 @@ impl Host {
             "the block that is executed is the stored one"
         );
         let results = self.derived.execute(&block, self.setup.founding.genesis.membership());
-        let record = &mut self.setup.clients.borrow_mut().record;
-        record.executed(slot, &block, &results, &self.derived)?;
+        let mut clients = self.setup.clients.borrow_mut();
+        let now = clients.now;
+        clients.record.executed(slot, &block, &results, &self.derived, now)?;
         Ok(ExecutedBlock {
             id: block.id(),
             time: block.header().time,
