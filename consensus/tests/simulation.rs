@@ -44,6 +44,10 @@ const ONCE_BROKEN: &[(u64, &str)] = &[
         30,
         "a follower without room acknowledged what was before the blocks, and was sent them again at once (L4)",
     ),
+    (
+        5_029_733,
+        "the oracle held an old copy to a candidacy that died with its process, and of which nobody knew (I8)",
+    ),
 ];
 
 fn number(name: &str, otherwise: u64) -> u64 {
