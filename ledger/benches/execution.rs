@@ -1,6 +1,7 @@
-//! Measures execution apart from the disk: a state in memory, blocks of 200-byte puts or transfers, stage by stage.
+//! Measures execution apart from the disk: a state in memory, blocks of 200-byte puts or transfers, one thread or more.
 //!
-//! Not a test: prints medians of interleaved runs. `cargo bench -p quipu-ledger --bench execution -- ROUNDS`.
+//! Not a test: prints medians of interleaved runs. `cargo bench -p quipu-ledger --bench execution -- ROUNDS THREADS`.
+#![cfg(feature = "store")]
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -17,7 +18,8 @@ mod network;
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::time::Duration;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
 
 use quipu_crypto::id::Term;
 use quipu_ledger::block::{Block, Body};
@@ -25,6 +27,7 @@ use quipu_ledger::execute::{self, Progress, Remembered, StateView};
 use quipu_ledger::operation::{Condition, Namespace, Operation, Version};
 use quipu_ledger::rules::ChainTip;
 use quipu_ledger::state::{StateKey, StoredValue};
+use quipu_ledger::store::Workers;
 
 /// How keys are chosen.
 #[derive(Clone, Copy, Debug)]
@@ -144,40 +147,67 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
+/// What a stage took, each round.
+#[derive(Default)]
+struct Stage {
+    wall: Vec<Duration>,
+    core: Vec<Duration>,
+}
+
+impl Stage {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (core, start) = (on_core(), Instant::now());
+        let made = std::hint::black_box(work());
+        self.wall.push(start.elapsed());
+        self.core.push(on_core() - core);
+        made
+    }
+}
+
 fn main() {
-    let rounds = std::env::args()
-        .find_map(|word| word.parse::<usize>().ok())
-        .unwrap_or(51);
+    let mut numbers = std::env::args().filter_map(|word| word.parse::<usize>().ok());
+    let rounds = numbers.next().unwrap_or(51);
+    let threads = NonZeroUsize::new(numbers.next().unwrap_or(2)).unwrap();
     let membership = network::membership(1);
     let tip = ChainTip::genesis(&network::genesis(1, membership.clone())).unwrap();
     let tip = tip.check(&network::opening(&tip, Term(1), 0, &[0])).unwrap();
-    println!("workload      size   us a transaction, on core: decode  execute    after");
+    let (one, many) = (Workers::none(), Workers::new(threads).unwrap());
+    println!(
+        "us a transaction: decode and after on core; execute with 1 and {threads} threads, on the clock and on core"
+    );
+    println!("workload      size  decode  after | clock 1  clock {threads}  times | core 1  core {threads}  times");
     for workload in WORKLOADS {
         for size in SIZES {
             let (block, view) = block(workload, size, &tip);
             let bytes = block.body().encode();
-            let mut stages = [const { Vec::new() }; 3];
+            let [mut decode, mut after, mut serial, mut shared] = [const {
+                Stage {
+                    wall: vec![],
+                    core: vec![],
+                }
+            }; 4];
             for _ in 0..rounds {
-                let mut start = on_core();
-                let mut lap = |stage: &mut Vec<Duration>| {
-                    stage.push(on_core() - start);
-                    start = on_core();
-                };
-                let body = Body::decode(&bytes).unwrap();
-                lap(&mut stages[0]);
-                let effects = execute::execute(&view, &block, &membership).unwrap();
-                lap(&mut stages[1]);
-                let progress = Progress::genesis().after(&effects);
-                lap(&mut stages[2]);
-                std::hint::black_box((body, progress));
+                decode.time(|| Body::decode(&bytes).unwrap());
+                let expected = serial.time(|| execute::execute_by(&one, &view, &block, &membership).unwrap());
+                let effects = shared.time(|| execute::execute_by(&many, &view, &block, &membership).unwrap());
+                assert_eq!(effects, expected);
+                after.time(|| Progress::genesis().after(&effects));
             }
-            let each = stages.map(|times| median(times).as_secs_f64() * 1e6 / size as f64);
+            let each = |times: Vec<Duration>| median(times).as_secs_f64() * 1e6 / size as f64;
+            let (decode, after) = (each(decode.core), each(after.core));
+            let (wall, core) = (
+                (each(serial.wall), each(shared.wall)),
+                (each(serial.core), each(shared.core)),
+            );
             println!(
-                "{:12} {size:5} {:34.2} {:8.2} {:8.2}",
+                "{:12} {size:5} {decode:7.2} {after:6.2} | {:7.2} {:8.2} {:6.2} | {:6.2} {:7.2} {:6.2}",
                 format!("{workload:?}"),
-                each[0],
-                each[1],
-                each[2]
+                wall.0,
+                wall.1,
+                wall.0 / wall.1,
+                core.0,
+                core.1,
+                core.1 / core.0,
             );
         }
     }

@@ -1,22 +1,34 @@
 //! Keeps the rules of execution: what a block's transactions do to the world state, as a pure function.
 //!
-//! Invariants: the outcome depends on the chain up to the block and on nothing else; the checks come in the order of
-//! [`Reason`]; a transaction's operations take effect all or not at all. Leaves loading and storing to its caller:
-//! every key is known before anything runs, so a view is asked once a block.
+//! Invariants: the outcome depends on the chain up to the block and on nothing else, nor on who runs what beside whom;
+//! the checks come in the order of [`Reason`]; a transaction's operations take effect all or not at all. Leaves loading
+//! and storing to its caller: every key is known before anything runs, so a view is asked once a block.
+//!
+//! `run` has what one transaction does, `locks` who may run beside whom (ordered strict two-phase locking, and why it
+//! cannot deadlock), `crew` how the threads of a [`Crew`] share a block. Alone, the same transactions run in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod crew;
+mod locks;
+mod run;
+
+/// What `locks` is built of: a test builds the same file of other parts.
+mod sync {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
+}
 
 use quipu_crypto::hash::Hash;
-use quipu_crypto::id::{Height, TimeMs, TransactionId};
+use quipu_crypto::id::{TimeMs, TransactionId};
 use quipu_crypto::lattice::LatticeHash;
 
 use crate::block::{Block, Executed};
 use crate::limits::REPLAY_PURGE_STEP_MS;
 use crate::membership::Membership;
-use crate::operation::{Condition, Operation, Version};
-use crate::result::{Outcome, Reason, TransactionResult, results_chain};
-use crate::state::{self, StateKey, StoredRef, StoredValue};
+use crate::operation::Operation;
+use crate::result::{self, Reason, TransactionResult};
+use crate::state::{StateKey, StoredRef, StoredValue};
 use crate::transaction::{SignedTransaction, TransactionBody};
+pub use crew::{Alone, Crew};
+use run::{Plan, Ran, Slot};
 
 /// What execution reads: the state and the replay memory as they are before the block.
 pub trait StateView {
@@ -61,32 +73,34 @@ impl Remembered {
 pub struct Effects<'b> {
     /// One for each transaction, in order.
     pub results: Vec<TransactionResult>,
-    /// Keys whose stored value differs after the block, each once, in the order in which they are first named.
+    /// Their leaves under `results_root`.
+    pub leaves: Vec<Hash>,
+    /// Keys that an applied transaction wrote, each once, sorted.
     pub changes: Vec<Change<'b>>,
-    /// One for each key that an applied transaction writes, in order of the transactions.
-    pub history: Vec<HistoryEntry>,
+    /// What the changes add to the sum behind the state digest.
+    pub difference: LatticeHash,
     /// Positions of the first occurrence of their id: enters the replay memory and the index.
     pub first: Vec<u32>,
     /// Positions of expired transactions, each id once: enters the index unless the id stands there already.
     pub expired: Vec<u32>,
 }
 
-/// A key whose stored value differs after a block.
+/// A key that a block wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'b> {
     /// Which.
     pub key: StateKey,
     /// What it held before the block.
     pub before: Option<StoredValue>,
-    /// What it holds now.
+    /// What it holds now; nothing before and after where what was not there was deleted.
     pub after: Option<StoredRef<'b>>,
+    /// One for each transaction that wrote it, in order: its history.
+    pub written: Vec<Written>,
 }
 
 /// One key that one applied transaction wrote.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryEntry {
-    /// Which key.
-    pub key: StateKey,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
     /// Position of the transaction in the block.
     pub position: u32,
     /// Index of its last operation that writes the key.
@@ -126,10 +140,7 @@ impl Progress {
     #[must_use]
     pub fn after(&self, effects: &Effects<'_>) -> Self {
         let mut lattice = self.lattice.clone();
-        for change in &effects.changes {
-            let before = change.before.as_ref().map(StoredValue::as_ref);
-            state::account(&mut lattice, &change.key, before, change.after);
-        }
+        lattice.combine(&effects.difference);
         let state_digest = if effects.changes.is_empty() {
             self.executed.state_digest
         } else {
@@ -138,7 +149,7 @@ impl Progress {
         let executed = Executed {
             height: self.executed.height.next(),
             state_digest,
-            results_chain: results_chain(&self.executed.results_chain, &effects.results),
+            results_chain: result::link(&self.executed.results_chain, &effects.leaves),
             state_root: Hash::ZERO,
         };
         Self { executed, lattice }
@@ -175,185 +186,82 @@ fn has_namespace(membership: &Membership, operation: &Operation) -> bool {
 ///
 /// # Errors
 /// Only those of the view.
-pub fn execute<'b, V: StateView>(view: &V, block: &'b Block, membership: &Membership) -> Result<Effects<'b>, V::Error> {
-    let transactions = block.transactions();
-    let ids: Vec<Remembered> = transactions.iter().map(Remembered::of).collect();
-    let mut run = Run::load(view, block, membership)?;
-    let seen = view.seen(&ids)?;
-    for ((transaction, entry), (position, seen)) in transactions.iter().zip(&ids).zip((0_u32..).zip(seen)) {
-        run.step(transaction, *entry, position, seen);
-    }
-    Ok(run.finish())
+pub fn execute<'b, V>(view: &V, block: &'b Block, membership: &'b Membership) -> Result<Effects<'b>, V::Error>
+where
+    V: StateView + Sync,
+    V::Error: Send,
+{
+    execute_by(&Alone, view, block, membership)
 }
 
-/// A key that the block names, while the block runs.
-struct Slot<'b> {
-    key: StateKey,
-    before: Option<StoredValue>,
-    /// What transactions of this block made of it; `None` as long as none has.
-    now: Option<Option<StoredRef<'b>>>,
+/// [`execute`], with the work shared out among a crew where there is enough of it. The effects are the same.
+///
+/// # Errors
+/// Only those of the view.
+pub fn execute_by<'b, V>(
+    crew: &impl Crew,
+    view: &V,
+    block: &'b Block,
+    membership: &'b Membership,
+) -> Result<Effects<'b>, V::Error>
+where
+    V: StateView + Sync,
+    V::Error: Send,
+{
+    let ids: Vec<Remembered> = block.transactions().iter().map(Remembered::of).collect();
+    let (keys, operands) = run::keys(block);
+    if crew.worth(keys.len()) {
+        return crew.enter(|| {
+            let (values, seen) = crew::load(crew, view, &keys, &ids)?;
+            let plan = Plan::new(block, membership, operands, &ids, &seen);
+            let ran = crew::run(crew, &plan, Slot::all(keys, values));
+            Ok(effects(plan, ran))
+        });
+    }
+    let (values, seen) = (view.values(&keys)?, view.seen(&ids)?);
+    let plan = Plan::new(block, membership, operands, &ids, &seen);
+    let ran = in_order(&plan, Slot::all(keys, values));
+    Ok(effects(plan, ran))
 }
 
-impl Slot<'_> {
-    fn current(&self) -> Option<StoredRef<'_>> {
-        match &self.now {
-            Some(now) => *now,
-            None => self.before.as_ref().map(StoredValue::as_ref),
-        }
+/// Runs all transactions of a block, one after the other.
+fn in_order<'b>(plan: &Plan<'b>, mut slots: Vec<Slot<'b>>) -> Ran<'b> {
+    let mut pending = Vec::new();
+    let settled = plan
+        .transactions
+        .iter()
+        .map(|planned| plan.settle(planned, &mut slots, &mut pending));
+    let settled = settled.collect();
+    let mut difference = LatticeHash::new();
+    for slot in &slots {
+        slot.account(&mut difference);
     }
-}
-
-/// A write of a transaction that may still fail.
-struct Pending<'b> {
-    slot: usize,
-    operation: u32,
-    value: Option<StoredRef<'b>>,
-}
-
-struct Run<'b, 'm> {
-    height: Height,
-    time: TimeMs,
-    membership: &'m Membership,
-    slots: Vec<Slot<'b>>,
-    /// Slot of each operation of the block, in order.
-    operands: std::vec::IntoIter<usize>,
-    /// First occurrences in this block, the expired ones among them.
-    here: BTreeSet<TransactionId>,
-    pending: Vec<Pending<'b>>,
-    effects: Effects<'b>,
-}
-
-impl<'b, 'm> Run<'b, 'm> {
-    fn load<V: StateView>(view: &V, block: &'b Block, membership: &'m Membership) -> Result<Self, V::Error> {
-        let mut slot_of: BTreeMap<StateKey, usize> = BTreeMap::new();
-        let mut keys = Vec::new();
-        let mut operands = Vec::new();
-        for operation in block.transactions().iter().flat_map(|tx| &tx.body().operations) {
-            let key = StateKey::new(operation.namespace(), operation.key());
-            let slot = *slot_of.entry(key).or_insert_with_key(|key| {
-                keys.push(key.clone());
-                keys.len().saturating_sub(1)
-            });
-            operands.push(slot);
-        }
-        let values = view.values(&keys)?;
-        let slots = keys.into_iter().zip(values);
-        let slots = slots.map(|(key, before)| Slot { key, before, now: None });
-        Ok(Self {
-            height: block.header().height,
-            time: block.header().time,
-            membership,
-            slots: slots.collect(),
-            operands: operands.into_iter(),
-            here: BTreeSet::new(),
-            pending: Vec::new(),
-            effects: Effects::default(),
-        })
-    }
-
-    fn step(&mut self, transaction: &'b SignedTransaction, entry: Remembered, position: u32, seen: bool) {
-        let body = transaction.body();
-        let operands: Vec<usize> = self.operands.by_ref().take(body.operations.len()).collect();
-        let expired = self.time >= entry.expires_at;
-        let first_here = self.here.insert(entry.id);
-        let outcome = if expired {
-            if first_here {
-                self.effects.expired.push(position);
-            }
-            Outcome::Failed(Reason::Expired)
-        } else if seen || !first_here {
-            Outcome::Failed(Reason::Duplicate)
-        } else {
-            self.effects.first.push(position);
-            self.run(body, &operands, position)
-        };
-        self.effects.results.push(TransactionResult { id: entry.id, outcome });
-    }
-
-    /// The checks from [`Reason::ExpiryTooFar`] on, then the operations.
-    fn run(&mut self, body: &'b TransactionBody, operands: &[usize], position: u32) -> Outcome {
-        let furthest = self.time.plus(self.membership.parameters.max_lifetime_ms);
-        if body.expires_at > furthest {
-            return Outcome::Failed(Reason::ExpiryTooFar);
-        }
-        if let Err(reason) = check_rights(body, self.membership) {
-            return Outcome::Failed(reason);
-        }
-        self.pending.clear();
-        let version = Version {
-            height: self.height,
-            position,
-        };
-        for ((operation, slot), index) in body.operations.iter().zip(operands).zip(0_u32..) {
-            let value = match operation {
-                Operation::Put { value, .. } => Some(StoredRef { version, value }),
-                Operation::Delete { .. } => None,
-                Operation::Require { condition, .. } => {
-                    if !holds(condition, self.sees(*slot)) {
-                        return Outcome::Failed(Reason::RequirementFailed { operation: index });
-                    }
-                    continue;
-                }
-            };
-            self.pend(*slot, index, value);
-        }
-        self.take_effect(position);
-        Outcome::Applied
-    }
-
-    /// What the running transaction finds: its own writes first.
-    fn sees(&self, slot: usize) -> Option<StoredRef<'_>> {
-        match self.pending.iter().rev().find(|write| write.slot == slot) {
-            Some(write) => write.value,
-            None => self.slots.get(slot).and_then(Slot::current),
-        }
-    }
-
-    fn pend(&mut self, slot: usize, operation: u32, value: Option<StoredRef<'b>>) {
-        let write = Pending { slot, operation, value };
-        match self.pending.iter_mut().find(|earlier| earlier.slot == slot) {
-            Some(earlier) => *earlier = write,
-            None => self.pending.push(write),
-        }
-    }
-
-    fn take_effect(&mut self, position: u32) {
-        for write in self.pending.drain(..) {
-            let Some(slot) = self.slots.get_mut(write.slot) else {
-                continue;
-            };
-            self.effects.history.push(HistoryEntry {
-                key: slot.key.clone(),
-                position,
-                operation: write.operation,
-                deleted: write.value.is_none(),
-            });
-            slot.now = Some(write.value);
-        }
-    }
-
-    fn finish(mut self) -> Effects<'b> {
-        for slot in self.slots {
-            let Some(after) = slot.now else { continue };
-            if slot.before.is_none() && after.is_none() {
-                continue;
-            }
-            self.effects.changes.push(Change {
-                key: slot.key,
-                before: slot.before,
-                after,
-            });
-        }
-        self.effects
+    Ran {
+        settled,
+        slots,
+        difference,
     }
 }
 
-fn holds(condition: &Condition, found: Option<StoredRef<'_>>) -> bool {
-    match (condition, found) {
-        (Condition::Absent, found) => found.is_none(),
-        (Condition::Present, found) => found.is_some(),
-        (Condition::Version(version), Some(found)) => found.version == *version,
-        (Condition::Value(value), Some(found)) => found.value == *value,
-        (Condition::Version(_) | Condition::Value(_), None) => false,
+fn effects<'b>(plan: Plan<'b>, ran: Ran<'b>) -> Effects<'b> {
+    let written = ran.slots.into_iter().filter(|slot| !slot.written.is_empty());
+    Effects {
+        results: ran.settled.iter().map(|settled| settled.result).collect(),
+        leaves: ran.settled.iter().map(|settled| settled.leaf).collect(),
+        changes: written.map(Change::from).collect(),
+        difference: ran.difference,
+        first: plan.first,
+        expired: plan.expired,
+    }
+}
+
+impl<'b> From<Slot<'b>> for Change<'b> {
+    fn from(slot: Slot<'b>) -> Self {
+        Self {
+            key: slot.key,
+            before: slot.before,
+            after: slot.now,
+            written: slot.written,
+        }
     }
 }

@@ -26,8 +26,12 @@
 //! 2. the leader puts it into a body, [`rules::ChainTip::next`] makes the header, [`rules::seal`] signs the block;
 //! 3. a follower reads the block ([`block::Block::decode`]: well-formed, and bound to its header), asks
 //!    [`rules::ChainTip::check`] and [`rules::signatures::check`], and appends it with `store::Store::write_log`;
-//! 4. when the block is committed, `store::Executor::execute` asks [`execute::execute`] for its effects and writes
-//!    them in one batch: state, result, history, index and replay memory, with the height that they belong to;
+//! 4. when the block is committed, `store::Executor::execute` asks [`execute::execute_by`] for its effects and writes
+//!    them in one batch: state, result, history, index and replay memory, with the height that they belong to. Where
+//!    it has threads (`store::Workers`) and the block names many keys, they share it: keys are loaded in pieces, each
+//!    transaction runs under locks that were queued in block order, and the last one to hold a key's lock puts what
+//!    became of the key into the state digest. A transaction waits only for earlier ones, and what conflicts runs in
+//!    block order: there is no deadlock, nothing is undone, and the outcome is that of running one after the other;
 //! 5. the quadruple [`block::Executed`] goes into a later header, so the chain also says what came of it;
 //! 6. years later, `verify::run` does 3 to 5 again for a copy that it does not trust, and compares record for record.
 //!

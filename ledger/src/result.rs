@@ -100,8 +100,13 @@ impl TransactionResult {
 #[must_use]
 pub fn results_chain(previous: &Hash, results: &[TransactionResult]) -> Hash {
     let leaves: Vec<Hash> = results.iter().map(TransactionResult::leaf).collect();
+    link(previous, &leaves)
+}
+
+/// [`results_chain`], where the leaves are known already.
+pub(crate) fn link(previous: &Hash, leaves: &[Hash]) -> Hash {
     let count = u64::try_from(leaves.len()).unwrap_or(u64::MAX);
-    let root = merkle::root(&leaves);
+    let root = merkle::root(leaves);
     Hash::of(
         Context::ResultsChain,
         &[previous.as_bytes(), &count.to_le_bytes(), root.as_bytes()],

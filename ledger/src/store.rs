@@ -13,6 +13,7 @@ mod options;
 pub mod record;
 mod repair;
 mod view;
+mod workers;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ pub use log::LogChange;
 pub use options::StoreOptions;
 use record::{FORMAT_VERSION, Family, meta};
 pub use view::{FoundTransaction, HistoryItem, Page, RawRecords, ReadView};
+pub use workers::Workers;
 
 /// An open store. Cheap to clone, and used from several threads.
 #[derive(Clone)]

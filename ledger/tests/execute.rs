@@ -3,64 +3,19 @@
 
 mod model;
 mod network;
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
+mod state;
 
 use model::Model;
 use network::{delete, put, require};
 use proptest::prelude::*;
 use quipu_crypto::id::{Height, TimeMs};
-use quipu_ledger::block::Block;
-use quipu_ledger::execute::{Effects, Progress, Remembered, StateView, execute, replay_boundary};
+use quipu_ledger::execute::{Progress, execute, replay_boundary};
 use quipu_ledger::limits::REPLAY_PURGE_STEP_MS;
 use quipu_ledger::operation::{Condition, Operation, Version};
 use quipu_ledger::result::{Outcome, Reason};
 use quipu_ledger::rules::ChainTip;
-use quipu_ledger::state::{StateKey, StoredValue};
 use quipu_ledger::transaction::SignedTransaction;
-
-/// A state in maps, changed by effects alone.
-#[derive(Default)]
-struct Maps {
-    state: BTreeMap<StateKey, StoredValue>,
-    recent: BTreeSet<Remembered>,
-}
-
-impl StateView for Maps {
-    type Error = Infallible;
-
-    fn values(&self, keys: &[StateKey]) -> Result<Vec<Option<StoredValue>>, Infallible> {
-        Ok(keys.iter().map(|key| self.state.get(key).cloned()).collect())
-    }
-
-    fn seen(&self, ids: &[Remembered]) -> Result<Vec<bool>, Infallible> {
-        Ok(ids.iter().map(|entry| self.recent.contains(entry)).collect())
-    }
-}
-
-impl Maps {
-    fn take(&mut self, block: &Block, effects: &Effects<'_>) {
-        for change in &effects.changes {
-            assert_eq!(self.state.get(&change.key), change.before.as_ref(), "{}", change.key);
-            match change.after {
-                Some(stored) => self.state.insert(
-                    change.key.clone(),
-                    StoredValue {
-                        version: stored.version,
-                        value: stored.value.to_vec(),
-                    },
-                ),
-                None => self.state.remove(&change.key),
-            };
-        }
-        let boundary = replay_boundary(block.header().time);
-        self.recent.retain(|entry| entry.expires_at > boundary);
-        let first = effects.first.iter().map(|position| usize::try_from(*position).unwrap());
-        self.recent
-            .extend(first.map(|position| Remembered::of(&block.transactions()[position])));
-    }
-}
+use state::Maps;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]

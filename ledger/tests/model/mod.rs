@@ -215,7 +215,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         })
 }
 
-fn transaction() -> impl Strategy<Value = TransactionPlan> {
+pub fn transaction() -> impl Strategy<Value = TransactionPlan> {
     let new = (
         0_u8..6,
         -3_000_i64..70_000,

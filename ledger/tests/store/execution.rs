@@ -1,11 +1,13 @@
 //! Execution on the store: equal to the naive model after every block, over restarts at any point.
 
+use std::num::NonZeroUsize;
+
 use proptest::prelude::*;
 use quipu_crypto::id::{Height, Incarnation, NetworkId};
 use quipu_ledger::limits::REPLAY_PURGE_STEP_MS;
-use quipu_ledger::operation::Namespace;
+use quipu_ledger::operation::{Condition, Namespace};
 use quipu_ledger::rules;
-use quipu_ledger::store::{Executor, Store, StoreError, record};
+use quipu_ledger::store::{Executor, Store, StoreError, Workers, record};
 
 use crate::model::{self, Model};
 use crate::network::{self, put};
@@ -114,6 +116,62 @@ proptest! {
             model.execute(&block, &membership);
         }
         assert_equal(&store, &model);
+    }
+}
+
+/// Blocks that are large enough to be shared out, in which keys meet and transactions fail.
+fn large_blocks() -> Vec<model::BlockPlan> {
+    let transaction = |block: u64, number: u64| {
+        let key = |at: u64| format!("k{}", at * 7 % 317);
+        let operations = vec![
+            network::require("default", &key(number), Condition::Present),
+            network::delete("default", &key(number + 3)),
+            put("default", &key(number), &format!("{block}.{number}")),
+        ];
+        let operations = if number % 3 == 1 {
+            operations
+        } else {
+            operations[2..].to_vec()
+        };
+        model::TransactionPlan::New {
+            sender: u8::try_from(number % 4).unwrap(),
+            lifetime_ms: if number % 50 == 7 { 0 } else { 40_000 },
+            operations,
+        }
+    };
+    let block = |block: u64| {
+        let again = (0..20).map(|number| model::TransactionPlan::Again(number * 37));
+        model::BlockPlan {
+            pause_ms: 4_000,
+            opening: false,
+            transactions: (0..400).map(|number| transaction(block, number)).chain(again).collect(),
+        }
+    };
+    (0..5).map(block).collect()
+}
+
+#[test]
+fn any_number_of_threads_makes_the_same_store() {
+    let (membership, blocks) = model::chain(&large_blocks());
+    let mut stores = Vec::new();
+    for threads in [1, 2, 3, 8] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = create(dir.path(), &blocks[0]);
+        store.write_log(&append(&blocks[1..]), true).unwrap();
+        let workers = Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+        let mut executor = Executor::open_with(&store, workers).unwrap();
+        let mut model = Model::new(&blocks[0]);
+        for block in &blocks[1..] {
+            let done = executor.execute(block, &membership).unwrap();
+            assert_eq!(done.results, model.execute(block, &membership));
+            assert_eq!(done.executed, model.last());
+        }
+        assert_equal(&store, &model);
+        let records = |family| store.records(family).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+        stores.push(record::Family::ALL.map(records));
+    }
+    for store in &stores[1..] {
+        assert_eq!(store, &stores[0]);
     }
 }
 
