@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use quipu_crypto::id::{NetworkId, TimeMs, TransactionId};
@@ -21,6 +22,7 @@ use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
 use crate::clock;
 use crate::limits::{ADMISSION_BATCH, ADMISSION_BYTES, ADMISSION_QUEUE, RETRY_AFTER_MS};
 use crate::run::RunEvent;
+use crate::stages::Stages;
 use crate::status::SharedStatus;
 use crate::verified::VerifiedMemory;
 
@@ -30,6 +32,7 @@ struct Admission {
     bytes: Vec<u8>,
     /// The client of this node that waits; none where a peer forwarded it.
     answer: Option<oneshot::Sender<Answer>>,
+    since: Instant,
 }
 
 /// Where transactions are put before the admitter: a queue that is bounded in number and in bytes. Cheap to clone.
@@ -70,7 +73,11 @@ impl Door {
             reply(answer, busy);
             return;
         }
-        if let Err(refused) = self.queue.try_send(Admission { bytes, answer }) {
+        if let Err(refused) = self.queue.try_send(Admission {
+            bytes,
+            answer,
+            since: Instant::now(),
+        }) {
             self.bytes.fetch_sub(length, Ordering::Relaxed);
             reply(refused.into_inner().answer, busy);
         }
@@ -100,13 +107,23 @@ pub struct Admitter {
     pub verified: Arc<VerifiedMemory>,
     /// Where admitted ones go.
     pub events: Sender<RunEvent>,
+    /// Where times are counted.
+    pub stages: Arc<Stages>,
 }
 
 impl Admitter {
     /// Serves the queue until its senders are gone.
     pub fn run(&self, inside: &Inside) {
         while let Some(batch) = inside.batch() {
-            if !self.admit(batch) {
+            let begun = Instant::now();
+            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            for admission in &batch {
+                let waited = begun.saturating_duration_since(admission.since);
+                self.stages.admission.queue.record(waited, 1);
+            }
+            let goes_on = self.admit(batch);
+            self.stages.admission.served(begun, count);
+            if !goes_on {
                 return;
             }
         }
@@ -116,7 +133,7 @@ impl Admitter {
     fn admit(&self, batch: Vec<Admission>) -> bool {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut transactions = Vec::with_capacity(batch.len());
-        for Admission { bytes, answer } in batch {
+        for Admission { bytes, answer, .. } in batch {
             match self.check(bytes) {
                 Ok(transaction) => {
                     waiting.push(answer);
@@ -126,10 +143,19 @@ impl Admitter {
             }
         }
         let verdicts = self.verified.verify_all(transactions);
+        let since = Instant::now();
         for (verdict, answer) in verdicts.into_iter().zip(waiting) {
             match verdict {
                 Ok(transaction) => {
-                    if self.events.send(RunEvent::Submit { transaction, answer }).is_err() {
+                    if self
+                        .events
+                        .send(RunEvent::Submit {
+                            transaction,
+                            answer,
+                            since,
+                        })
+                        .is_err()
+                    {
                         return false;
                     }
                 }

@@ -11,6 +11,9 @@ use quipu_ledger::operation::{Namespace, Version};
 use quipu_ledger::result::Outcome;
 use serde::{Deserialize, Serialize};
 
+use crate::stages::{Capped, MAX_STAGES, StageRead};
+use crate::usage::Usage;
+
 /// ALPN of client connections; its number is the version of this protocol.
 pub const CLIENT_ALPN: &[u8] = b"quipu-client/1";
 /// Longest frame from a client, bytes.
@@ -19,6 +22,8 @@ pub const MAX_REQUEST_BYTES: usize = 512 * 1024;
 pub const MAX_RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// Most requests of one connection that may wait at a node; further ones are answered *busy*.
 pub const MAX_WAITING_REQUESTS: usize = 4096;
+/// Version of [`Measures`]; where a field or a stage changes its meaning, it grows.
+pub const MEASURES_VERSION: u16 = 1;
 /// Most entries in one page of a scan or a history.
 pub const MAX_PAGE_ENTRIES: u32 = 1000;
 
@@ -118,6 +123,8 @@ pub enum Call {
     },
     /// Where this node stands.
     Status,
+    /// What this process has used, and how long each stage took.
+    Measures,
 }
 
 /// What came of a call.
@@ -184,6 +191,8 @@ pub enum Answer {
     Status(Box<NodeStatus>),
     /// To any call: cannot be answered now.
     Unavailable(Unavailable),
+    /// To `Measures`.
+    Measures(Box<Measures>),
 }
 
 /// Where a transaction stands and what came of it.
@@ -387,6 +396,19 @@ pub struct DiskStatus {
     pub scrubbed: u64,
     /// When the scrubber's last whole pass over the chain ended.
     pub passed: Option<TimeMs>,
+}
+
+/// What a node has measured of itself since its process began. Everything only grows, but for the memory it holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measures {
+    /// Of these fields and of the stages' meaning: [`MEASURES_VERSION`].
+    pub version: u16,
+    /// Which node.
+    pub slot: Slot,
+    /// What its process has used.
+    pub usage: Usage,
+    /// In the order in which a transaction meets them; [`crate::stages::Stages`] says what each is.
+    pub stages: Capped<StageRead, MAX_STAGES>,
 }
 
 /// Codes with which a node closes a connection.

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use quipu_crypto::id::{Height, TimeMs, TransactionId};
@@ -17,14 +17,17 @@ use tokio::sync::oneshot;
 
 use crate::admit::{self, Door};
 use crate::client_protocol::{
-    Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, Unavailable, VersionEntry,
+    Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, MEASURES_VERSION, Measures, Unavailable,
+    VersionEntry,
 };
 use crate::clock;
 use crate::damage::Damages;
 use crate::network::CallHandler;
 use crate::replica::Event;
 use crate::run::RunEvent;
+use crate::stages::Stages;
 use crate::status::SharedStatus;
+use crate::usage::Usage;
 
 /// Longest that a submission waits at this node before it is answered *pending*.
 const SUBMIT_WAIT: Duration = Duration::from_secs(30);
@@ -45,6 +48,8 @@ pub struct ClientService {
     pub status: Arc<SharedStatus>,
     /// Whom damaged blocks are told to.
     pub damages: Damages,
+    /// Where times are counted.
+    pub stages: Arc<Stages>,
 }
 
 impl CallHandler for ClientService {
@@ -93,6 +98,16 @@ impl ClientService {
                 self.served(|| self.block(None))
             }
             Call::Status => Answer::Status(Box::new(self.status.get())),
+            Call::Measures => Answer::Measures(Box::new(self.measures())),
+        }
+    }
+
+    fn measures(&self) -> Measures {
+        Measures {
+            version: MEASURES_VERSION,
+            slot: self.status.slot(),
+            usage: Usage::now(),
+            stages: self.stages.read(),
         }
     }
 
@@ -101,10 +116,16 @@ impl ClientService {
         if let Some(node) = self.status.disk_full() {
             return Answer::Unavailable(Unavailable::DiskFull { node });
         }
+        let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
         self.door.offer(transaction, Some(answer));
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
-            Ok(Ok(answer)) => answer,
+            Ok(Ok(answer)) => {
+                if matches!(answer, Answer::Executed(_)) {
+                    self.stages.node.served(begun, 1);
+                }
+                answer
+            }
             Ok(Err(_)) => Answer::Unavailable(Unavailable::Stopping),
             Err(_) => Answer::Pending,
         }
@@ -124,8 +145,16 @@ impl ClientService {
 
     /// Serves a read from a state that is as fresh as it must be.
     async fn read(&self, consistency: Consistency, read: impl FnOnce() -> Result<Answer, StoreError>) -> Answer {
+        let begun = Instant::now();
         match self.confirm(consistency).await {
-            Ok(()) => self.served(read),
+            Ok(()) => {
+                let confirmed = Instant::now();
+                let waited = confirmed.saturating_duration_since(begun);
+                self.stages.read.queue.record(waited, 1);
+                let answer = self.served(read);
+                self.stages.read.served(confirmed, 1);
+                answer
+            }
             Err(unavailable) => Answer::Unavailable(unavailable),
         }
     }

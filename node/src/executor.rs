@@ -4,6 +4,7 @@
 //! is damaged is told of and waited for, never skipped; a peer gets the blocks below it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use quipu_consensus::input::FetchId;
@@ -16,6 +17,7 @@ use crate::chain_block::ChainBlock;
 use crate::damage::Damages;
 use crate::replica::{Event, ExecutedBlock};
 use crate::run::RunEvent;
+use crate::stages::Stages;
 use crate::status::SharedStatus;
 
 /// A block to execute; where it is not given it is in the store.
@@ -25,6 +27,8 @@ pub struct Execution {
     pub height: Height,
     /// The block.
     pub block: Option<Block>,
+    /// When it was handed over.
+    pub since: Instant,
 }
 
 /// Executes until the sender is gone or the store fails.
@@ -35,12 +39,21 @@ pub fn run(
     queue: &Receiver<Execution>,
     events: &Sender<RunEvent>,
     status: &SharedStatus,
+    stages: &Stages,
 ) {
-    for Execution { height, block } in queue {
+    for Execution { height, block, since } in queue {
+        let begun = Instant::now();
         let event = match execute(&mut executor, damages, membership, height, block) {
             Ok(block) => {
                 status.set_executed(block.id.height, block.time);
-                RunEvent::Replica(Event::Executed(block))
+                let count = u64::try_from(block.results.len()).unwrap_or(u64::MAX);
+                let waited = begun.saturating_duration_since(since);
+                stages.execution.queue.record(waited, count);
+                stages.execution.served(begun, count);
+                RunEvent::Executed {
+                    block,
+                    since: Instant::now(),
+                }
             }
             Err(error) => RunEvent::Broken(format!("block {height} could not be executed: {error}")),
         };

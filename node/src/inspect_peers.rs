@@ -1,7 +1,10 @@
 //! Keeps the thread between the network and the replica: each frame of a peer is inspected in order and passed on.
 
+use std::time::Instant;
+
 use crossbeam_channel::Sender;
 use quipu_consensus::input::SessionId;
+use quipu_consensus::message::Message;
 use quipu_crypto::id::Slot;
 use tokio::sync::mpsc;
 
@@ -11,6 +14,7 @@ use crate::network::PeerEvent;
 use crate::peer_protocol::{PeerFrame, TransactionBytes};
 use crate::replica::Event;
 use crate::run::RunEvent;
+use crate::stages::Stages;
 use crate::youngest::Youngest;
 
 /// What becomes of a frame.
@@ -39,6 +43,26 @@ pub fn pass(inspector: &mut Inspector, from: Slot, session: SessionId, frame: Pe
     }
 }
 
+/// Inspects, and notes how long the transactions of a frame's blocks waited for it and how long it took.
+fn timed(stages: &Stages, since: Instant, inspect: impl FnOnce() -> Passed) -> Passed {
+    let begun = Instant::now();
+    let passed = inspect();
+    if let Passed::On(Event::Engine { message, .. }) = &passed
+        && let Message::Append(append) = message
+    {
+        let transactions = append
+            .blocks
+            .iter()
+            .map(|block| block.block().transactions().len())
+            .sum::<usize>();
+        let count = u64::try_from(transactions).unwrap_or(u64::MAX);
+        let waited = begun.saturating_duration_since(since);
+        stages.inspection.queue.record(waited, count);
+        stages.inspection.served(begun, count);
+    }
+    passed
+}
+
 /// Serves until the network or the replica is gone.
 pub fn run(
     mut inspector: Inspector,
@@ -46,13 +70,19 @@ pub fn run(
     appended: &Youngest<Known>,
     events: &Sender<RunEvent>,
     door: &Door,
+    stages: &Stages,
 ) {
     while let Some(event) = peers.blocking_recv() {
         appended.take().into_iter().for_each(|known| inspector.appended(known));
         let told = match event {
             PeerEvent::Up { slot, session } => Event::PeerUp { peer: slot, session },
             PeerEvent::Down { slot, session } => Event::PeerDown { peer: slot, session },
-            PeerEvent::Frame { from, session, frame } => match pass(&mut inspector, from, session, frame) {
+            PeerEvent::Frame {
+                from,
+                session,
+                frame,
+                since,
+            } => match timed(stages, since, || pass(&mut inspector, from, session, frame)) {
                 Passed::On(event) => event,
                 Passed::ToAdmission(transactions) => {
                     for bytes in transactions {

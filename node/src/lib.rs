@@ -24,6 +24,10 @@
 //! A linearizable read goes to the leader for a height ([`replica`], `read`) and is served by [`client_service`] from
 //! the store once this node has executed it. A peer that is behind gets old blocks through [`executor::fetch`].
 //!
+//! How long each step takes, and how long transactions wait before it, is counted in [`stages`] as it happens (blocks
+//! on their way through the loop in [`passage`]); [`usage`] has what the process takes of its machine. A client reads
+//! both with `Call::Measures`.
+//!
 //! ## What holds
 //!
 //! - executed <= min(committed, own durable); own durable <= appended.
@@ -61,14 +65,17 @@ pub mod inspect_peers;
 pub mod limits;
 pub mod log_writer;
 pub mod network;
+pub mod passage;
 pub mod peer_protocol;
 pub mod pool;
 pub mod replica;
 pub mod run;
 pub mod scrub;
 pub mod space;
+pub mod stages;
 pub mod start;
 pub mod status;
+pub mod usage;
 pub mod verified;
 pub mod watermark;
 pub mod youngest;

@@ -4,6 +4,7 @@
 //! Invariants: completions leave in the order of the writes; after a failed write nothing more is written (rule P9).
 //! The watermark is written after the batch that it speaks of and before anybody is told.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::damage::Damages;
 use crate::limits::WATERMARK_SYNC_MS;
 use crate::replica::Event;
 use crate::run::RunEvent;
+use crate::stages::Stages;
 use crate::watermark::WatermarkFile;
 
 /// Most writes in one batch.
@@ -33,6 +35,10 @@ pub struct Write {
     pub operations: Vec<LogOperation<ChainBlock>>,
     /// Whether it must be durable before it counts.
     pub sync: bool,
+    /// How many transactions it appends.
+    pub transactions: u64,
+    /// When it was handed over.
+    pub since: Instant,
 }
 
 /// What it writes to.
@@ -44,6 +50,8 @@ pub struct LogWriter {
     pub watermark: WatermarkFile,
     /// Where blocks that are written back are counted.
     pub damages: Damages,
+    /// Where times are counted.
+    pub stages: Arc<Stages>,
 }
 
 /// What a drain of the queue comes to.
@@ -80,8 +88,11 @@ impl LogWriter {
         while let Ok(first) = queue.recv() {
             let mut drained = vec![first];
             drained.extend(queue.try_iter().take(MAX_DRAIN));
+            let begun = Instant::now();
+            let count = self.waited(&drained, begun);
             let seqs: Vec<PersistSeq> = drained.iter().map(|write| write.seq).collect();
             let written = self.write(drained, &mut synced);
+            self.stages.log.served(begun, count);
             if let Err(error) = &written {
                 tracing::error!(%error, "writing the log failed; the node stops");
             }
@@ -98,6 +109,15 @@ impl LogWriter {
                 return;
             }
         }
+    }
+
+    /// Notes how long each write waited; answers with how many transactions they append.
+    fn waited(&self, drained: &[Write], now: Instant) -> u64 {
+        drained.iter().fold(0, |count, write| {
+            let waited = now.saturating_duration_since(write.since);
+            self.stages.log.queue.record(waited, write.transactions);
+            count.saturating_add(write.transactions)
+        })
     }
 
     /// Writes a drain of the queue as one batch, and then the last watermark of it.
@@ -171,7 +191,13 @@ mod tests {
 
     fn write(seq: u64, operations: Vec<LogOperation<ChainBlock>>, sync: bool) -> Write {
         let seq = PersistSeq(seq);
-        Write { seq, operations, sync }
+        Write {
+            seq,
+            operations,
+            sync,
+            transactions: 0,
+            since: Instant::now(),
+        }
     }
 
     #[test]

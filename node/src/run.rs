@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -30,7 +30,9 @@ use crate::inspect::Known;
 use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
 use crate::log_writer::Write;
 use crate::network::Peers;
-use crate::replica::{Action, Event, Moment, Replica, Ticket};
+use crate::passage::Passage;
+use crate::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
+use crate::stages::Stages;
 use crate::status::SharedStatus;
 use crate::youngest::Youngest;
 
@@ -45,6 +47,15 @@ pub enum RunEvent {
         transaction: VerifiedTransaction,
         /// The client of this node, if any.
         answer: Option<oneshot::Sender<Answer>>,
+        /// When it was admitted.
+        since: Instant,
+    },
+    /// A block was executed.
+    Executed {
+        /// What came of it.
+        block: ExecutedBlock,
+        /// When.
+        since: Instant,
     },
     /// A client's read; answered with whether it is confirmed.
     Read(oneshot::Sender<bool>),
@@ -72,6 +83,8 @@ pub struct Hands {
     pub damages: Damages,
     /// What others see.
     pub status: Arc<SharedStatus>,
+    /// Where times are counted.
+    pub stages: Arc<Stages>,
 }
 
 /// A message on its way out.
@@ -88,6 +101,9 @@ pub struct Runner {
     hands: Hands,
     ticks: Ticks,
     gate: Gate<Leaving>,
+    passage: Passage,
+    /// When the turn of the loop began.
+    turn: Instant,
     next_ticket: u64,
     submitters: HashMap<Ticket, oneshot::Sender<Answer>>,
     readers: HashMap<Ticket, oneshot::Sender<bool>>,
@@ -113,9 +129,11 @@ impl Runner {
     pub fn new(replica: Replica, ticks: Ticks, hands: Hands) -> Self {
         Self {
             replica,
-            hands,
             ticks,
             gate: Gate::default(),
+            passage: Passage::new(Arc::clone(&hands.stages)),
+            turn: Instant::now(),
+            hands,
             next_ticket: 0,
             submitters: HashMap::new(),
             readers: HashMap::new(),
@@ -137,9 +155,12 @@ impl Runner {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return Err("every other part of the node is gone".to_owned()),
             };
+            self.turn = Instant::now();
             let mut actions = Vec::new();
+            let mut taken = 0_u64;
             for event in first.into_iter().chain(events.try_iter().take(EVENTS_AT_ONCE)) {
                 self.take(event, &mut actions);
+                taken = taken.saturating_add(1);
             }
             let now = self.ticks.now();
             if now.0.saturating_sub(ticked.0) >= TICK_MS {
@@ -155,6 +176,7 @@ impl Runner {
             };
             self.replica.flow(&mut moment, &mut actions);
             actions.into_iter().for_each(|action| self.perform(action));
+            self.hands.stages.replica.served(self.turn, taken);
             if let Some(reason) = self.ended(now.0) {
                 return reason;
             }
@@ -174,20 +196,37 @@ impl Runner {
     fn take(&mut self, event: RunEvent, actions: &mut Vec<Action>) {
         match event {
             RunEvent::Replica(event) => {
+                if let Event::Engine { message, .. } = &event {
+                    self.passage.heard(message, self.turn);
+                }
                 if let Event::Persisted { seq } = &event {
+                    self.passage.persisted(*seq, self.turn);
                     self.gate
                         .open(*seq)
                         .for_each(|leaving| send(&self.hands.peers, leaving));
                 }
                 self.tell(event, actions);
             }
-            RunEvent::Submit { transaction, answer } => {
+            RunEvent::Submit {
+                transaction,
+                answer,
+                since,
+            } => {
+                self.hands.stages.replica.queue.record(self.waited(since), 1);
+                if self.replica.leads() {
+                    self.passage.submitted(transaction.id(), self.turn);
+                }
                 let ticket = answer.map(|answer| {
                     let ticket = self.ticket();
                     self.submitters.insert(ticket, answer);
                     ticket
                 });
                 self.tell(Event::Submit { ticket, transaction }, actions);
+            }
+            RunEvent::Executed { block, since } => {
+                let count = u64::try_from(block.results.len()).unwrap_or(u64::MAX);
+                self.hands.stages.answer.queue.record(self.waited(since), count);
+                self.tell(Event::Executed(block), actions);
             }
             RunEvent::Read(answer) => {
                 let ticket = self.ticket();
@@ -201,6 +240,10 @@ impl Runner {
                 self.tell(Event::Stop, actions);
             }
         }
+    }
+
+    fn waited(&self, since: Instant) -> Duration {
+        self.turn.saturating_duration_since(since)
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -229,7 +272,9 @@ impl Runner {
                 }
             }
             Action::Execute { height, block } => {
-                self.hand(|hands| hands.executor.send(Execution { height, block }).is_ok());
+                let since = Instant::now();
+                self.passage.committed(height, since);
+                self.hand(|hands| hands.executor.send(Execution { height, block, since }).is_ok());
             }
             Action::Fetch {
                 fetch,
@@ -282,7 +327,14 @@ impl Runner {
                 known.for_each(|known| self.hands.appended.push(known));
             }
         }
-        self.hand(|hands| hands.log.send(Write { seq, operations, sync }).is_ok());
+        let write = Write {
+            seq,
+            transactions: self.passage.appended(seq, &operations, self.replica.leads()),
+            operations,
+            sync,
+            since: Instant::now(),
+        };
+        self.hand(|hands| hands.log.send(write).is_ok());
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {

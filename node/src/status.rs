@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use quipu_crypto::id::{Height, TimeMs};
+use quipu_crypto::id::{Height, Slot, TimeMs};
 use tokio::sync::watch;
 
 use crate::client_protocol::NodeStatus;
@@ -37,6 +37,12 @@ impl SharedStatus {
     #[must_use]
     pub fn get(&self) -> NodeStatus {
         self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn slot(&self) -> Slot {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner).slot
     }
 
     /// The node's name, where its disk has no room for more.

@@ -1,6 +1,7 @@
 //! End to end: what `quipu bench` finds on a real network of one node, also while that node stands still.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "test code: a panic is a finding"
 )]
@@ -65,6 +66,37 @@ fn each_workload_counts_what_the_ledger_has() {
     let put = network.bench(&["--transactions", "500", "--clients", "16", "--keys", "zipf"]);
     assert_eq!((count(&put, "committed"), count(&put, "failed")), (500, 0), "{put}");
     assert_eq!(put["reads"], Value::Null);
+    let [node, client] = put["processes"].as_array().unwrap().as_slice() else {
+        panic!("one node and the client: {put}")
+    };
+    assert_eq!(
+        (text(&node["name"]), text(&client["name"])),
+        ("node1".to_owned(), "client".to_owned())
+    );
+    assert!(
+        node["written_per_transaction"].as_f64().unwrap() > 200.0,
+        "at least the values: {node}"
+    );
+    assert!(node["resident_mib"].as_f64().unwrap() > 1.0, "{node}");
+    for (stage, queue, service) in [
+        ("admission", 500, 500),
+        ("log", 500, 500),
+        ("order", 500, 500),
+        ("execution", 500, 500),
+        ("answer", 500, 0),
+        ("node", 0, 500),
+    ] {
+        let stage = node["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|found| found["name"] == stage)
+            .unwrap();
+        for (what, expected) in [("queue_us", queue), ("service_us", service)] {
+            let found = stage[what]["count"].as_str().map_or(0, |count| count.parse().unwrap());
+            assert_eq!(found, expected, "{what} of {stage}");
+        }
+    }
 
     // Four accounts and 16 clients: some come too late, and each of them is counted as failed.
     let transfer = network.bench(&[

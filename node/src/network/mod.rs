@@ -27,7 +27,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quipu_consensus::input::SessionId;
 use quipu_crypto::id::{NetworkId, Slot};
@@ -134,6 +134,8 @@ pub enum PeerEvent {
         session: SessionId,
         /// What.
         frame: PeerFrame,
+        /// When.
+        since: Instant,
     },
 }
 

@@ -33,6 +33,8 @@ const ANSWER_BUDGET: usize = 32 * 1024 * 1024;
 const MAX_AWAITS: usize = 64;
 /// Longest answer that is neither a value nor a page nor a block.
 const SMALL_ANSWER: usize = 4 * 1024;
+/// Longest answer to [`Call::Measures`]: every bucket of every stage full, and every thread named.
+const LONGEST_MEASURES: usize = 128 * 1024;
 /// Answers between the calls and the writer.
 const OUTGOING: usize = 512;
 
@@ -198,6 +200,7 @@ impl Service {
 fn longest_answer(call: &Call) -> u32 {
     let bytes = match call {
         Call::Submit { .. } | Call::Lookup { .. } | Call::Status => SMALL_ANSWER,
+        Call::Measures => LONGEST_MEASURES,
         Call::Get { .. } => MAX_TRANSACTION_BYTES.saturating_add(SMALL_ANSWER),
         // It may wait long, so it does not hold what its answer may take; how many there are is bounded instead.
         Call::Await { .. } => SMALL_ANSWER,

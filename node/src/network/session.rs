@@ -5,7 +5,7 @@
 //! are reported in order; a full event queue stops the streams; no frame is reported after its session's `Down`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
@@ -288,6 +288,7 @@ async fn read(shared: Arc<Shared>, session: Arc<Session>, mut reader: FrameReade
             from: session.slot,
             session: session.id,
             frame,
+            since: Instant::now(),
         };
         shared.events.send(event).await.ok()?;
     }

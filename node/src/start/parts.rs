@@ -27,6 +27,7 @@ use crate::log_writer::LogWriter;
 use crate::network::{Directory, Network, NetworkError, NetworkSettings, PeerAddress, PeerEvent, Peers};
 use crate::replica::Replica;
 use crate::run::{Hands, RunEvent, Runner};
+use crate::stages::Stages;
 use crate::status::SharedStatus;
 use crate::verified::VerifiedMemory;
 use crate::watermark::WatermarkFile;
@@ -61,6 +62,7 @@ impl Parts {
             )),
             verified: Arc::new(VerifiedMemory::default()),
             damages: Damages::new(store.clone(), events.clone()),
+            stages: Arc::new(Stages::default()),
             store,
         };
         let door = shared.begin_admission(&events);
@@ -74,9 +76,9 @@ impl Parts {
         let to_inspector = appended.clone();
         let stored = restart.blocks.into_iter();
         let inspector = Inspector::new(node.slot, Arc::clone(&shared.verified), restart.base, stored);
-        let inspected = events.clone();
+        let (inspected, stages) = (events.clone(), Arc::clone(&shared.stages));
         spawn_part("inspect", &events, move || {
-            inspect_peers::run(inspector, peer_queue, &appended, &inspected, &door);
+            inspect_peers::run(inspector, peer_queue, &appended, &inspected, &door, &stages);
         });
         shared.begin_watches(prepared, &events);
         let hands = shared.begin_workers(executor, kept.file, &events, to_inspector, network.peers());
@@ -131,6 +133,7 @@ struct Shared {
     status: Arc<SharedStatus>,
     verified: Arc<VerifiedMemory>,
     damages: Damages,
+    stages: Arc<Stages>,
 }
 
 impl Shared {
@@ -142,6 +145,7 @@ impl Shared {
             status: Arc::clone(&self.status),
             verified: Arc::clone(&self.verified),
             events: events.clone(),
+            stages: Arc::clone(&self.stages),
         };
         spawn_part("admit", events, move || admitter.run(&queue));
         door
@@ -161,6 +165,7 @@ impl Shared {
             events: events.clone(),
             status: Arc::clone(&self.status),
             damages: self.damages.clone(),
+            stages: Arc::clone(&self.stages),
         };
         let network = prepared.genesis.network_id();
         let settings = NetworkSettings {
@@ -195,6 +200,7 @@ impl Shared {
             status,
             verified: _,
             damages,
+            stages,
         } = self;
         let (log, log_queue) = crossbeam_channel::unbounded();
         let (executions, execution_queue) = crossbeam_channel::unbounded();
@@ -203,12 +209,22 @@ impl Shared {
             store: store.clone(),
             watermark,
             damages: damages.clone(),
+            stages: Arc::clone(&stages),
         };
         let wrote = events.clone();
         spawn_part("log-writer", events, move || writer.run(&log_queue, &wrote));
         let (read, executed, shown) = (damages.clone(), events.clone(), Arc::clone(&status));
+        let times = Arc::clone(&stages);
         spawn_part("executor", events, move || {
-            executor::run(executor, &read, &membership, &execution_queue, &executed, &shown);
+            executor::run(
+                executor,
+                &read,
+                &membership,
+                &execution_queue,
+                &executed,
+                &shown,
+                &times,
+            );
         });
         let (fetched, told, found) = (store.clone(), damages.clone(), events.clone());
         spawn_part("fetcher", events, move || {
@@ -223,6 +239,7 @@ impl Shared {
             store,
             damages,
             status,
+            stages,
         }
     }
 }

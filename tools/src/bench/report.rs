@@ -165,6 +165,12 @@ pub(super) fn text(report: &Value) -> String {
         number("/ratio_to_verify_limit"),
         number("/ratio_to_synced_writes"),
     ));
+    lines.extend(
+        report
+            .pointer("/processes")
+            .map(super::processes::text)
+            .unwrap_or_default(),
+    );
     lines.join("\n")
 }
 

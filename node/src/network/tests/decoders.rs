@@ -4,10 +4,12 @@ use proptest::prelude::*;
 use quipu_ledger::codec;
 
 use super::{clock, read_height};
-use crate::client_protocol::{Call, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Request, Response};
+use crate::client_protocol::{Answer, Call, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Measures, Request, Response};
 use crate::network::frame::{FrameReader, framed};
 use crate::network::{FrameError, decode_frame, encode_frame};
 use crate::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame, Preamble};
+use crate::stages::{BUCKETS, Capped, MAX_STAGES, StageRead, TimesRead};
+use crate::usage::{ThreadUsage, Usage};
 
 /// What a reader makes of a stream.
 fn read(bytes: &[u8], cap: usize) -> Result<Vec<Vec<u8>>, FrameError> {
@@ -37,6 +39,38 @@ proptest! {
         if let Ok(preamble) = codec::decode::<Preamble>(&bytes, 64) {
             prop_assert_eq!(codec::encode(&preamble), bytes.clone());
         }
+    }
+
+    #[test]
+    fn measures_come_back_as_they_were_and_more_than_their_caps_are_refused(
+        counts in prop::collection::vec(any::<u64>(), 0..BUCKETS + 3),
+        stages in 0..MAX_STAGES + 3,
+        threads in prop::collection::vec("[a-z:/-]{0,15}", 0..5),
+        version in any::<u16>(),
+    ) {
+        let times = |buckets| TimesRead { count: 1, nanos: 2, buckets };
+        let stage = StageRead {
+            name: "log".to_owned(),
+            queue: times(Capped::of(counts.clone())),
+            service: TimesRead::default(),
+            batches: 3,
+            busy_nanos: u64::MAX,
+        };
+        let named = |name: &String| ThreadUsage { name: name.clone(), ..ThreadUsage::default() };
+        let usage = Usage {
+            written: 7,
+            threads: Capped::of(threads.iter().map(named).collect()),
+            ..Usage::default()
+        };
+        let stages_read = Capped::of(vec![stage; stages]);
+        let measures = Measures { version, slot: Default::default(), usage, stages: stages_read };
+        prop_assert!(measures.stages.as_slice().len() <= MAX_STAGES);
+        let response = Response { number: 9, answer: Answer::Measures(Box::new(measures)) };
+        let bytes = codec::encode(&response);
+        prop_assert_eq!(codec::decode::<Response>(&bytes, MAX_RESPONSE_BYTES).unwrap(), response);
+        // A list that was not cut has the same bytes, so its length alone decides.
+        let list = codec::decode::<Capped<u64, BUCKETS>>(&codec::encode(&counts), MAX_RESPONSE_BYTES);
+        prop_assert_eq!(list.is_ok(), counts.len() <= BUCKETS);
     }
 
     #[test]
