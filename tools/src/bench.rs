@@ -4,15 +4,18 @@
 //! open loop a latency begins when the step was due, not when it could be sent (no coordinated omission).
 
 mod accounts;
+mod html;
 mod keys;
 mod limits;
 mod load;
+mod plot;
 mod processes;
 mod report;
 mod schedule;
 mod supply;
 mod tally;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +24,7 @@ use quipu_crypto::id::Slot;
 use quipu_ledger::operation::{Namespace, Operation};
 use quipu_ledger::transaction::SignedTransaction;
 use quipu_node::client_protocol::{Call, Consistency};
+use serde_json::Value;
 
 use crate::cli::{Global, Identity};
 use crate::failure::Failure;
@@ -127,6 +131,13 @@ pub(crate) struct Bench {
     /// Read what the asked node has executed, which may be old, instead of what is committed.
     #[arg(long)]
     local_reads: bool,
+    /// Write the report as a page, too: one file with all its plots, nothing from elsewhere.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Measure nothing: make the page of a report that was saved (--output json), or of several as `cargo xtask bench`
+    /// saves them.
+    #[arg(long, value_name = "FILE", requires = "html")]
+    render: Option<PathBuf>,
     /// Where to write.
     #[arg(long, default_value = "default", value_parser = read_namespace)]
     namespace: Namespace,
@@ -143,6 +154,9 @@ fn read_exponent(text: &str) -> Result<f64, String> {
 
 impl Bench {
     pub(crate) fn run(&self, global: &Global, output: Output) -> Result<(), Failure> {
+        if let Some(saved) = &self.render {
+            return self.write_page(&read_saved(saved)?, output);
+        }
         let session = Session::open(global, &self.identity)?;
         let plan = Arc::new(self.plan(&session)?);
         output.note(format_args!("making {} steps ready", plan.count));
@@ -151,22 +165,7 @@ impl Bench {
         let directory = global.network.as_ref().filter(|network| network.is_dir()).cloned();
         let limits = limits::measure(&directory.unwrap_or_else(std::env::temp_dir), &self.sample(&plan)?)?;
         let wait = global.timeout.unwrap_or(SUBMIT_TIMEOUT);
-        let load = Load {
-            plan: Arc::clone(&plan),
-            supply,
-            clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
-            rate: self.rate,
-            until: self
-                .transactions
-                .is_none()
-                .then(|| Duration::from_secs(u64::from(self.seconds))),
-            consistency: if self.local_reads {
-                Consistency::Local
-            } else {
-                Consistency::Linearizable
-            },
-            wait,
-        };
+        let load = self.load(&plan, supply, wait);
         let nodes = nodes(&session);
         let (measured, before, after) = session.run(async {
             // Connects, and lets the client learn who leads.
@@ -196,7 +195,32 @@ impl Bench {
         let report = self.report(&measured, &limits, nodes.len())?;
         let report = with(report, [("processes", processes)]);
         output.data(&report, report::text(&report))?;
+        self.write_page(&report, output)?;
         measured.tally.verdict()
+    }
+
+    fn write_page(&self, report: &Value, output: Output) -> Result<(), Failure> {
+        let Some(path) = &self.html else { return Ok(()) };
+        std::fs::write(path, html::page(report)).map_err(|error| Failure::file(path, "write", &error))?;
+        output.note(format_args!("the page is {}", path.display()));
+        Ok(())
+    }
+
+    fn load(&self, plan: &Arc<Plan>, supply: Supply, wait: Duration) -> Load {
+        let by_time = self.transactions.is_none();
+        Load {
+            plan: Arc::clone(plan),
+            supply,
+            clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
+            rate: self.rate,
+            until: by_time.then(|| Duration::from_secs(u64::from(self.seconds))),
+            consistency: if self.local_reads {
+                Consistency::Local
+            } else {
+                Consistency::Linearizable
+            },
+            wait,
+        }
     }
 
     fn keys(&self) -> Keys {
@@ -256,6 +280,12 @@ impl Bench {
         let sign = |number| plan.signer.sign(vec![put(number)], Vec::new());
         (0..limits::SAMPLE).map(sign).collect()
     }
+}
+
+fn read_saved(path: &Path) -> Result<Value, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::file(path, "read", &error))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::usage(format!("{}: not a saved report: {error}", path.display())))
 }
 
 /// The nodes of the network, with their names.

@@ -63,7 +63,30 @@ fn count(report: &Value, name: &str) -> u64 {
 #[test]
 fn each_workload_counts_what_the_ledger_has() {
     let network = Network::up();
-    let put = network.bench(&["--transactions", "500", "--clients", "16", "--keys", "zipf"]);
+    let page = network.0.path().join("report.html");
+    let html = page.to_str().unwrap();
+    let put = network.bench(&[
+        "--transactions",
+        "500",
+        "--clients",
+        "16",
+        "--keys",
+        "zipf",
+        "--html",
+        html,
+    ]);
+    let drawn = std::fs::read_to_string(&page).unwrap();
+    let saved = network.0.path().join("saved.json");
+    std::fs::write(&saved, put.to_string()).unwrap();
+    std::fs::remove_file(&page).unwrap();
+    network
+        .json(&["bench", "--render", saved.to_str().unwrap(), "--html", html])
+        .expect(0);
+    assert_eq!(
+        std::fs::read_to_string(&page).unwrap(),
+        drawn,
+        "a saved report has the same page"
+    );
     assert_eq!((count(&put, "committed"), count(&put, "failed")), (500, 0), "{put}");
     assert_eq!(put["reads"], Value::Null);
     let [node, client] = put["processes"].as_array().unwrap().as_slice() else {

@@ -1,8 +1,8 @@
 //! # xtask: what developers run
 //!
-//! `cargo xtask setup | test | tidy | demo | readme | mutants | simulate`: everything that a fresh clone needs, in one
-//! place, without RocksDB among its own dependencies, so that it builds in half a minute and can prepare what RocksDB
-//! needs.
+//! `cargo xtask setup | test | tidy | demo | readme | mutants | simulate | bench`: everything that a fresh clone needs,
+//! in one place, without RocksDB among its own dependencies, so that it builds in half a minute and can prepare what
+//! RocksDB needs.
 //!
 //! | module | keeps |
 //! | --- | --- |
@@ -12,12 +12,14 @@
 //! | [`demo`] | the story of a network whose leader is killed and whose copies are verified |
 //! | [`tour`] | the README's commands, run and compared |
 //! | [`simulate`] | seeds of the simulated network, as many and as long as one likes, and the trace of one |
+//! | [`bench`] | the standard measurements, on networks of their own, beside an earlier set |
 //! | [`mutants`] | the search for what kills each planted bug of the ordering engine |
 //! | [`keeper`] | that whatever a run started is stopped, however the run ends |
 //! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a developer's tool speaks to its terminal")]
 
+mod bench;
 mod command;
 mod demo;
 mod keeper;
@@ -68,6 +70,8 @@ enum Verb {
     },
     /// Run seeds of the simulated network under every fault; or show the trace of one.
     Simulate(simulate::Options),
+    /// Measure the standard set on networks of one and three nodes, in under five minutes. Sets up what it needs.
+    Bench(bench::Options),
     /// Search, for each planted bug of the ordering engine, the first seed that kills it and the scenarios that break.
     Mutants {
         /// Only those whose name holds this, or one of several, with commas between.
@@ -99,6 +103,7 @@ fn run(verb: &Verb) -> anyhow::Result<()> {
         Verb::Test => suite::run(&root),
         Verb::Demo { programs } => demo::run(&root, programs.as_deref()),
         Verb::Readme { programs } => tour::run(&root, programs.as_deref()),
+        Verb::Bench(options) => bench::run(&root, options),
         Verb::Simulate(options) => simulate::run(&root, options),
         Verb::Mutants { name, seeds, record } => mutants::run(&root, name, *seeds, *record),
         Verb::Tidy => {
