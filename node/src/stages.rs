@@ -335,6 +335,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_with_more_than_its_cap_is_refused() {
+        for (length, good) in [(0, true), (4, true), (5, false), (6, false), (1_000, false)] {
+            let bytes = quipu_ledger::codec::encode(&vec![7_u64; length]);
+            let read = quipu_ledger::codec::decode::<Capped<u64, 4>>(&bytes, 10_000);
+            assert_eq!(read.is_ok(), good, "{length}");
+        }
+    }
+
+    #[test]
     fn what_takes_for_ever_is_counted_in_the_last_bucket() {
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
         assert!(

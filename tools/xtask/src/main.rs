@@ -12,7 +12,7 @@
 //! | [`demo`] | the story of a network whose leader is killed and whose copies are verified |
 //! | [`tour`] | the README's commands, run and compared |
 //! | [`simulate`] | seeds of the simulated network, as many and as long as one likes, and the trace of one |
-//! | [`bench`] | the standard measurements, on networks of their own, beside an earlier set |
+//! | [`mod@bench`] | the standard measurements, on networks of their own, beside an earlier set |
 //! | [`mutants`] | the search for what kills each planted bug of the ordering engine |
 //! | [`keeper`] | that whatever a run started is stopped, however the run ends |
 //! | [`command`] | running other programs: cargo without our own traces, output passed on while it is read |

@@ -42,7 +42,7 @@ proptest! {
     }
 
     #[test]
-    fn measures_come_back_as_they_were_and_more_than_their_caps_are_refused(
+    fn measures_come_back_as_they_were_within_their_caps(
         counts in prop::collection::vec(any::<u64>(), 0..BUCKETS + 3),
         stages in 0..MAX_STAGES + 3,
         threads in prop::collection::vec("[a-z:/-]{0,15}", 0..5),
@@ -68,9 +68,6 @@ proptest! {
         let response = Response { number: 9, answer: Answer::Measures(Box::new(measures)) };
         let bytes = codec::encode(&response);
         prop_assert_eq!(codec::decode::<Response>(&bytes, MAX_RESPONSE_BYTES).unwrap(), response);
-        // A list that was not cut has the same bytes, so its length alone decides.
-        let list = codec::decode::<Capped<u64, BUCKETS>>(&codec::encode(&counts), MAX_RESPONSE_BYTES);
-        prop_assert_eq!(list.is_ok(), counts.len() <= BUCKETS);
     }
 
     #[test]
