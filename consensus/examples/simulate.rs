@@ -10,7 +10,12 @@ use quipu_consensus::raft::RaftRules;
 use quipu_consensus::simulator::run::Options;
 
 fn main() -> ExitCode {
-    hunt::hunt("engine", &|seed, ms, trace| {
-        simulate_for(RaftRules, seed, Options { trace, ..lasting(ms) })
+    hunt::hunt("engine", &|wish| {
+        let options = Options {
+            frail_disks: wish.frail_disks,
+            trace: wish.trace,
+            ..lasting(wish.ms)
+        };
+        simulate_for(RaftRules, wish.seed, options)
     })
 }

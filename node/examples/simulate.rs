@@ -33,8 +33,15 @@ mod worker;
 
 use std::process::ExitCode;
 
+use quipu_consensus::simulator::run::Options;
+
 fn main() -> ExitCode {
-    hunt::hunt("replica", &|seed, ms, trace| {
-        network::simulate_for(seed, ms, trace).report
+    hunt::hunt("replica", &|wish| {
+        let chosen = |options| Options {
+            frail_disks: wish.frail_disks,
+            trace: wish.trace,
+            ..options
+        };
+        network::simulate_for(wish.seed, wish.ms, chosen).report
     })
 }

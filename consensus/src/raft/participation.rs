@@ -81,6 +81,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
             self.participation = Participation::Full;
             return self.draw_deadline(Redraw::Soon, entropy);
         }
+        if self.rules.claims_while_it_asks() {
+            self.writes.stage(LogOperation::Start(self.start));
+        }
         self.participation = Participation::Waiting(Greeting {
             since: self.now,
             due: self.now.plus(self.settings.heartbeat_ms),

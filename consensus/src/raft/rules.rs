@@ -284,6 +284,12 @@ pub trait Rules {
         committed >= promised
     }
 
+    /// Whether the number of a start is on record before the node may take part. An old copy of a disk that crashes
+    /// while it asks would count itself past the number that its peers remember (D-10).
+    fn claims_while_it_asks(&self) -> bool {
+        false
+    }
+
     /// Whether a recovering node writes down that it recovers: where its disk does not say so yet, the next start might
     /// find nothing amiss (D-10).
     fn notes_recovery(&self, noted: bool) -> bool {

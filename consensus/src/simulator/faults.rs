@@ -173,6 +173,34 @@ impl Faults {
         }
     }
 
+    /// The same, where processes die often and the disks of a whole minority forget, again and again: what recovery is
+    /// for, and what few seeds meet often enough by chance.
+    #[must_use]
+    pub fn on_frail_disks(mut self, random: &mut Random, voters: &BTreeSet<Slot>) -> Self {
+        let minority = voters.len().saturating_sub(1) / 2;
+        self.frail = voters.iter().take(minority).copied().collect();
+        for (fault, present, low, high) in [
+            (Fault::Crash, 900, 500, 3_000),
+            (Fault::CrashInWrite, 700, 700, 4_000),
+            (Fault::OldCopy, 900, 1_000, 5_000),
+            (Fault::LostTail, 500, 1_500, 8_000),
+            (Fault::Wipe, 300, 3_000, 12_000),
+        ] {
+            let amount = random.between(low, high);
+            if random.chance(present) {
+                self.set(fault, amount);
+            }
+        }
+        self
+    }
+
+    fn set(&mut self, fault: Fault, amount: u64) {
+        let place = Fault::ALL.iter().position(|other| *other == fault);
+        if let Some(held) = place.and_then(|place| self.amounts.get_mut(place)) {
+            *held = amount;
+        }
+    }
+
     /// How much of it there is: of a thousand, or a mean time in ms; zero for none.
     #[must_use]
     pub fn amount(&self, fault: Fault) -> u64 {

@@ -28,6 +28,8 @@ pub struct Options {
     /// Whether a node outside of the healed majority may go on running while it is cut off from the others, wholly or
     /// in one direction. Not for a participant whose clients take every running node for one that can be reached.
     pub isolate: bool,
+    /// Whether processes die often and disks forget often, whatever else the seed draws.
+    pub frail_disks: bool,
     /// Whether a readable trace is kept.
     pub trace: bool,
     /// Whether the hash covers the content of every event and effect, not only that it was there.
@@ -46,6 +48,7 @@ impl Options {
             election_ms,
             watch_ms: healed_ms,
             isolate: true,
+            frail_disks: false,
             trace: false,
             thorough: false,
         }
@@ -92,7 +95,7 @@ pub(super) struct Run<P: Participant> {
 pub fn run<P: Participant>(setup: P::Setup, members: Configuration, seed: u64, options: Options) -> Report {
     let trace = Trace::new(seed, options.thorough, options.trace);
     let mut run = Run::<P> {
-        world: World::new(setup, members, seed, trace),
+        world: World::new(setup, members, seed, trace, options.frail_disks),
         options,
         requests: 0,
         leader_after_ms: 0,

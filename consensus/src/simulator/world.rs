@@ -158,7 +158,7 @@ pub(super) enum Chore {
 
 impl<P: Participant> World<P> {
     /// A network of nodes that never ran.
-    pub fn new(setup: P::Setup, members: Configuration, seed: u64, trace: Trace) -> Self {
+    pub fn new(setup: P::Setup, members: Configuration, seed: u64, trace: Trace, frail_disks: bool) -> Self {
         let mut random = Random::new(seed);
         let oracle = Oracle::new(members.clone());
         // While joint, or where some only listen, a minority of all nodes may be a majority of those who count.
@@ -167,7 +167,10 @@ impl<P: Participant> World<P> {
         } else {
             BTreeSet::new()
         };
-        let faults = Faults::draw(&mut random, &may_forget);
+        let mut faults = Faults::draw(&mut random, &may_forget);
+        if frail_disks {
+            faults = faults.on_frail_disks(&mut random, &may_forget);
+        }
         let mut nodes = BTreeMap::new();
         let Configuration {
             voters,

@@ -21,6 +21,8 @@ struct Wanted {
     first: u64,
     seeds: Option<u64>,
     seconds: u64,
+    /// Each so-maniest seed has frail disks; none for zero.
+    frail_disks: u64,
     minutes: Option<u64>,
     trace: Option<u64>,
     lines: usize,
@@ -33,6 +35,7 @@ impl Wanted {
             first: 1,
             seeds: None,
             seconds: 60,
+            frail_disks: 0,
             minutes: None,
             trace: None,
             lines: 200,
@@ -45,6 +48,7 @@ impl Wanted {
                 "--first-seed" => wanted.first = number(),
                 "--seeds" => wanted.seeds = Some(number()),
                 "--seconds" => wanted.seconds = number(),
+                "--frail-disks" => wanted.frail_disks = number(),
                 "--minutes" => wanted.minutes = Some(number()),
                 "--trace" => wanted.trace = Some(number()),
                 "--lines" => wanted.lines = usize::try_from(number()).expect("a number of lines"),
@@ -56,13 +60,28 @@ impl Wanted {
     }
 }
 
-/// Runs what the command line asks for; `run` runs a seed for so many simulated ms, with a trace or without.
-/// `name` is the participant's, for the command that replays a seed.
-pub fn hunt(name: &str, run: &(dyn Fn(u64, u64, bool) -> Report + Sync)) -> ExitCode {
+/// A run to make.
+pub struct Wish {
+    pub seed: u64,
+    /// Its length, simulated ms.
+    pub ms: u64,
+    /// Whether processes die often and disks forget often in it.
+    pub frail_disks: bool,
+    /// Whether a readable trace is kept.
+    pub trace: bool,
+}
+
+/// Runs what the command line asks for. `name` is the participant's, for the command that replays a seed.
+pub fn hunt(name: &str, run: &(dyn Fn(Wish) -> Report + Sync)) -> ExitCode {
     let wanted = Wanted::from(std::env::args().skip(1));
-    let ms = wanted.seconds * 1000;
+    let wish = |seed: u64, trace| Wish {
+        seed,
+        ms: wanted.seconds * 1000,
+        frail_disks: wanted.frail_disks > 0 && seed % wanted.frail_disks == 3 % wanted.frail_disks,
+        trace,
+    };
     if let Some(seed) = wanted.trace {
-        return shown(&run(seed, ms, true), wanted.lines);
+        return shown(&run(wish(seed, true)), wanted.lines);
     }
     let count = wanted.seeds.unwrap_or(match wanted.minutes {
         Some(_) => u64::MAX,
@@ -71,11 +90,11 @@ pub fn hunt(name: &str, run: &(dyn Fn(u64, u64, bool) -> Report + Sync)) -> Exit
     let begun = Instant::now();
     let (mut said, mut flushed, mut broken) = (begun, begun, 0);
     let terminal = std::io::stderr().is_terminal();
-    let totals = run_seeds(wanted.first, count, &|seed| run(seed, ms, false), |totals| {
+    let totals = run_seeds(wanted.first, count, &|seed| run(wish(seed, false)), |totals| {
         for (seed, violation) in totals.violations.iter().skip(broken) {
             let replay = format!(
-                "cargo xtask simulate --participant {name} --seconds {} --trace {seed}",
-                wanted.seconds
+                "cargo xtask simulate --participant {name} --seconds {} --frail-disks {} --trace {seed}",
+                wanted.seconds, wanted.frail_disks
             );
             println!(
                 "seed {seed} breaks {}: {}\n  {replay}",

@@ -191,6 +191,7 @@ handed_on! {
     fn gives_way(&self, waiting_ms: u64, stall_ms: u64, quorum_gets_on: bool) -> bool;
     fn disk_is_too_slow(&self, behind_ms: u64, window_ms: u64) -> bool;
     fn takes_blocks(&self, may_append: bool) -> bool;
+    fn claims_while_it_asks(&self) -> bool;
     fn sends_again_after(&self, patience_ms: u64) -> u64;
     fn has_lost_its_end(&self, noted_is_held: bool) -> bool;
     fn takes_part(&self, waiting: bool, recovering: bool) -> bool;

@@ -46,6 +46,10 @@ mutants! {
     ForgetsThatItRecovers, 12252, "L3", "d10": {
         fn notes_recovery(&self, _noted: bool) -> bool { false }
     }
+    /// The number of a start is on record before it is known whether the node may take part.
+    ClaimsWhileItAsks, 6248, "I3", "d10": {
+        fn claims_while_it_asks(&self) -> bool { true }
+    }
     /// A memory of a block below its own commit height holds a sound node.
     HeldByOldMemories, 9, "L2", "d10": {
         fn settles(&self, _committed: Height, promised: Height) -> bool { promised == Height::ZERO }

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleet::run_seeds;
 use network::{Outcome, simulate_for};
+use quipu_consensus::simulator::run::Options;
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -37,7 +38,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 const RUN_MS: u64 = 24_000;
 
 fn simulate(seed: u64, trace: bool) -> Outcome {
-    simulate_for(seed, RUN_MS, trace)
+    simulate_for(seed, RUN_MS, |options| Options { trace, ..options })
 }
 
 #[test]

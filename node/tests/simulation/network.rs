@@ -34,10 +34,9 @@ const SMALL: Settings = Settings {
 };
 
 /// A third of the run is healed. A start also reads its chain and derives again what was lost.
-fn options(settings: &Settings, ms: u64, trace: bool) -> Options {
+fn options(settings: &Settings, ms: u64) -> Options {
     let start_ms = settings.hello_wait_ms.saturating_add(2_000);
     Options {
-        trace,
         isolate: false,
         ..Options::lasting(ms, start_ms, settings.election_max_ms)
     }
@@ -68,8 +67,9 @@ fn dose(random: &mut Random) -> Dose {
     }
 }
 
-/// Runs the network of `seed` for `ms` in all: mostly three nodes, sometimes five or one.
-pub(crate) fn simulate_for(seed: u64, ms: u64, trace: bool) -> Outcome {
+/// Runs the network of `seed` for `ms` in all: mostly three nodes, sometimes five or one; `chosen` changes what
+/// is not as usual.
+pub(crate) fn simulate_for(seed: u64, ms: u64, chosen: impl FnOnce(Options) -> Options) -> Outcome {
     let mut random = Random::new(seed ^ 0x5eed);
     let founding = Rc::new(Founding::new(match seed % 8 {
         0 => 1,
@@ -92,7 +92,7 @@ pub(crate) fn simulate_for(seed: u64, ms: u64, trace: bool) -> Outcome {
         dose: dose(&mut random),
         clients: Rc::clone(&clients),
     };
-    let options = options(&settings, ms, trace);
+    let options = chosen(options(&settings, ms));
     let ran = catch_unwind(AssertUnwindSafe(|| run::<Host>(setup, configuration, seed, options)));
     let mut report = ran.unwrap_or_else(|panic| panicked(seed, panic.as_ref()));
     if let Ok(clients) = clients.try_borrow() {

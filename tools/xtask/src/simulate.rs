@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// How long each run is, in simulated seconds: two thirds with faults, one third healed.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Let the disks forget and the processes die often in each N-th seed, whatever else it draws; 0 for none.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    frail_disks: u64,
     /// Go on with further seeds for so many minutes.
     #[arg(long)]
     minutes: Option<u64>,
@@ -57,6 +60,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<()> {
     };
     number("--first-seed", Some(options.first_seed));
     number("--seconds", Some(options.seconds));
+    number("--frail-disks", Some(options.frail_disks));
     number("--seeds", options.seeds);
     number("--minutes", options.minutes);
     number("--trace", options.trace);
