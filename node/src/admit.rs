@@ -4,10 +4,9 @@
 //! Invariant: only a `VerifiedTransaction` goes on. Rights are decided at execution; here they are early advice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use quipu_crypto::id::{NetworkId, TimeMs, TransactionId};
 use quipu_ledger::codec::DecodeError;
 use quipu_ledger::execute;
@@ -16,84 +15,14 @@ use quipu_ledger::membership::Membership;
 use quipu_ledger::result::Reason;
 use quipu_ledger::store::Store;
 use quipu_ledger::transaction::SignedTransaction;
-use tokio::sync::oneshot;
 
 use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
 use crate::clock;
-use crate::limits::{ADMISSION_BATCH, ADMISSION_BYTES, ADMISSION_QUEUE, RETRY_AFTER_MS};
+use crate::door::{Admission, Inside, reply};
 use crate::run::RunEvent;
 use crate::stages::Stages;
 use crate::status::SharedStatus;
 use crate::verified::VerifiedMemory;
-
-/// A transaction at the door.
-#[derive(Debug)]
-struct Admission {
-    bytes: Vec<u8>,
-    /// The client of this node that waits; none where a peer forwarded it.
-    answer: Option<oneshot::Sender<Answer>>,
-    since: Instant,
-}
-
-/// Where transactions are put before the admitter: a queue that is bounded in number and in bytes. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Door {
-    queue: Sender<Admission>,
-    bytes: Arc<AtomicUsize>,
-}
-
-/// The admitter's side of the door.
-#[derive(Debug)]
-pub struct Inside {
-    queue: Receiver<Admission>,
-    bytes: Arc<AtomicUsize>,
-}
-
-impl Door {
-    /// Both sides of an empty queue.
-    #[must_use]
-    pub fn new() -> (Self, Inside) {
-        let (queue, waiting) = crossbeam_channel::bounded(ADMISSION_QUEUE);
-        let bytes = Arc::new(AtomicUsize::new(0));
-        let inside = Inside {
-            queue: waiting,
-            bytes: Arc::clone(&bytes),
-        };
-        (Self { queue, bytes }, inside)
-    }
-
-    /// Puts a transaction before the admitter; *busy* where there is no room.
-    pub fn offer(&self, bytes: Vec<u8>, answer: Option<oneshot::Sender<Answer>>) {
-        let busy = Answer::Rejected(Rejection::Busy {
-            retry_after_ms: RETRY_AFTER_MS,
-        });
-        let length = bytes.len();
-        if self.bytes.fetch_add(length, Ordering::Relaxed).saturating_add(length) > ADMISSION_BYTES {
-            self.bytes.fetch_sub(length, Ordering::Relaxed);
-            reply(answer, busy);
-            return;
-        }
-        if let Err(refused) = self.queue.try_send(Admission {
-            bytes,
-            answer,
-            since: Instant::now(),
-        }) {
-            self.bytes.fetch_sub(length, Ordering::Relaxed);
-            reply(refused.into_inner().answer, busy);
-        }
-    }
-}
-
-impl Inside {
-    /// The next ones, at most a batch; none once every door is gone.
-    fn batch(&self) -> Option<Vec<Admission>> {
-        let mut batch = vec![self.queue.recv().ok()?];
-        batch.extend(self.queue.try_iter().take(ADMISSION_BATCH));
-        let length = batch.iter().map(|admission| admission.bytes.len()).sum();
-        self.bytes.fetch_sub(length, Ordering::Relaxed);
-        Some(batch)
-    }
-}
 
 /// Decides who may come in.
 pub struct Admitter {
@@ -273,12 +202,5 @@ fn not_allowed(transaction: &SignedTransaction, reason: Reason) -> Rejection {
             }
         }
         _ => Rejection::UnknownMember,
-    }
-}
-
-/// Answers a client that may have gone.
-fn reply(answer: Option<oneshot::Sender<Answer>>, with: Answer) {
-    if let Some(answer) = answer {
-        let _gone = answer.send(with);
     }
 }

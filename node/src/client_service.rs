@@ -15,13 +15,14 @@ use quipu_ledger::operation::{Namespace, Version};
 use quipu_ledger::store::{ReadView, Store, StoreError};
 use tokio::sync::oneshot;
 
-use crate::admit::{self, Door};
+use crate::admit;
 use crate::client_protocol::{
     Answer, Call, Consistency, Entry, MAX_PAGE_ENTRIES, MAX_RESPONSE_BYTES, MEASURES_VERSION, Measures, Unavailable,
     VersionEntry,
 };
 use crate::clock;
 use crate::damage::Damages;
+use crate::door::{Bringer, Door};
 use crate::network::CallHandler;
 use crate::replica::Event;
 use crate::run::RunEvent;
@@ -53,15 +54,15 @@ pub struct ClientService {
 }
 
 impl CallHandler for ClientService {
-    fn call(&self, _caller: PublicKey, call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
-        Box::pin(self.answer(call))
+    fn call(&self, caller: PublicKey, call: Call) -> Pin<Box<dyn Future<Output = Answer> + Send + '_>> {
+        Box::pin(self.answer(caller, call))
     }
 }
 
 impl ClientService {
-    async fn answer(&self, call: Call) -> Answer {
+    async fn answer(&self, caller: PublicKey, call: Call) -> Answer {
         match call {
-            Call::Submit { transaction } => self.submit(transaction).await,
+            Call::Submit { transaction } => self.submit(caller, transaction).await,
             Call::Lookup { id, expires_at } => self.find(id, expires_at).await,
             Call::Get {
                 namespace,
@@ -111,14 +112,14 @@ impl ClientService {
         }
     }
 
-    async fn submit(&self, transaction: Vec<u8>) -> Answer {
+    async fn submit(&self, caller: PublicKey, transaction: Vec<u8>) -> Answer {
         // What is ordered elsewhere this node would not see, so it could not answer.
         if let Some(node) = self.status.disk_full() {
             return Answer::Unavailable(Unavailable::DiskFull { node });
         }
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.door.offer(transaction, Some(answer));
+        self.door.offer(Bringer::Client(caller), transaction, Some(answer));
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(answer)) => {
                 if matches!(answer, Answer::Executed(_)) {

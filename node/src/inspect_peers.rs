@@ -8,7 +8,7 @@ use quipu_consensus::message::Message;
 use quipu_crypto::id::Slot;
 use tokio::sync::mpsc;
 
-use crate::admit::Door;
+use crate::door::{Bringer, Door};
 use crate::inspect::{Finding, Inspector, Known};
 use crate::network::PeerEvent;
 use crate::peer_protocol::{PeerFrame, TransactionBytes};
@@ -86,7 +86,7 @@ pub fn run(
                 Passed::On(event) => event,
                 Passed::ToAdmission(transactions) => {
                     for bytes in transactions {
-                        door.offer(bytes.into_vec(), None);
+                        door.offer(Bringer::Peer(from), bytes.into_vec(), None);
                     }
                     continue;
                 }

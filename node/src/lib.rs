@@ -11,9 +11,10 @@
 //! | step | who | thread |
 //! | --- | --- | --- |
 //! | a call comes in on a client's stream | [`network`] (`service`), [`client_service`] | tokio |
+//! | waits in a lane of whoever brings it ([`fair`]) | [`door::Door`] | |
 //! | size, network, known id, expiry, rights, signatures in a batch | [`admit::Admitter`] | admit |
 //! | waits here until its fate is known; forwarded to the leader | [`replica`] (`answer`) | replica |
-//! | waits for a block; cut when the log writer is idle; sealed | [`pool::Pool`], [`replica`] (`lead`) | replica |
+//! | waits in its sender's lane; cut when the disk is idle; sealed | [`pool::Pool`], [`replica`] (`lead`) | replica |
 //! | appended, replicated, committed | `quipu_consensus::raft` | replica |
 //! | at a follower: chain rules, proposer, votes, senders | [`inspect::Inspector`] | inspect |
 //! | held until this node has executed what the block names | [`replica`] (`follow`) | replica |
@@ -57,7 +58,9 @@ pub mod client_service;
 pub mod clock;
 pub mod config;
 pub mod damage;
+pub mod door;
 pub mod executor;
+pub mod fair;
 pub mod gate;
 pub mod init;
 pub mod inspect;

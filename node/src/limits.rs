@@ -3,8 +3,8 @@
 use quipu_consensus::engine::Settings;
 use quipu_ledger::limits::{BLOCK_CUT_BYTES, MAX_BLOCK_BYTES, MAX_TRANSACTION_BYTES};
 
+use crate::fair::Room;
 use crate::peer_protocol::MAX_PEER_FRAME_BYTES;
-use crate::pool::PoolLimits;
 
 /// How often the replica is told the time, ms.
 pub const TICK_MS: u64 = 10;
@@ -14,15 +14,16 @@ pub const CLOCK_INTERVAL_MS: u64 = 1_000;
 /// The watermark file is brought to the disk after this long, ms; between, a power cut may take writings back.
 pub const WATERMARK_SYNC_MS: u64 = 10_000;
 
-/// What waits at a leader for a block.
-pub const POOL_LIMITS: PoolLimits = PoolLimits {
-    transactions: 65_536,
+/// What waits at a leader for a block. Of each room one sender alone gets half, see `fair`.
+pub const POOL_ROOM: Room = Room {
+    items: 65_536,
     bytes: 64 * 1024 * 1024,
 };
-/// Most submissions of own clients that wait for their result.
-pub const WAITING_TRANSACTIONS: usize = 65_536;
-/// Most bytes of the transactions that they wait for.
-pub const WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Submissions of own clients that wait for their result.
+pub const WAITING_ROOM: Room = Room {
+    items: 65_536,
+    bytes: 64 * 1024 * 1024,
+};
 /// A transaction that waits for so long is sent to the leader again, ms.
 pub const FORWARD_AGAIN_MS: u64 = 1_000;
 /// Most bytes of transactions in one forwarded frame.
@@ -44,10 +45,11 @@ pub const IDLE_NAMING_MS: u64 = 100;
 /// A leader with this many uncommitted blocks waits for a fuller one.
 pub const UNCOMMITTED_BLOCKS: u64 = 4;
 
-/// Admissions that wait for the verifier.
-pub const ADMISSION_QUEUE: usize = 16_384;
-/// Most bytes of them.
-pub const ADMISSION_BYTES: usize = 64 * 1024 * 1024;
+/// Transactions that wait for the verifier.
+pub const ADMISSION_ROOM: Room = Room {
+    items: 16_384,
+    bytes: 64 * 1024 * 1024,
+};
 /// Most transactions verified in one batch.
 pub const ADMISSION_BATCH: usize = 512;
 /// Frames of peers that wait for the inspector.

@@ -1,28 +1,21 @@
-//! Keeps the transactions that wait at a leader for a block: first come, first served, each once, bounded.
+//! Keeps the transactions that wait at a leader for a block: each once, bounded, shared fairly between their senders.
 //!
-//! Invariant: bytes and count never pass the bounds; an id is in the pool at most once.
+//! Invariant: bytes and count never pass the bounds; an id is in the pool at most once; of one sender, first come is
+//! first served.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use quipu_crypto::id::{TimeMs, TransactionId};
+use quipu_crypto::key::PublicKey;
 use quipu_ledger::transaction::VerifiedTransaction;
 
-/// How much a pool takes.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolLimits {
-    /// Most transactions.
-    pub transactions: usize,
-    /// Most bytes of them.
-    pub bytes: usize,
-}
+use crate::fair::{FairQueue, Room};
 
 /// The queue of a leader.
 #[derive(Debug)]
 pub struct Pool {
-    limits: PoolLimits,
-    queue: VecDeque<VerifiedTransaction>,
+    queue: FairQueue<PublicKey, VerifiedTransaction>,
     ids: HashSet<TransactionId>,
-    bytes: usize,
 }
 
 /// What became of an addition.
@@ -32,39 +25,36 @@ pub enum Added {
     New,
     /// It waited already.
     Known,
-    /// There is no room.
+    /// There is no room, or its sender has its share of it.
     Full,
 }
 
 impl Pool {
-    /// An empty pool.
+    /// An empty pool with room for `limit`.
     #[must_use]
-    pub fn new(limits: PoolLimits) -> Self {
+    pub fn new(limit: Room) -> Self {
         Self {
-            limits,
-            queue: VecDeque::new(),
+            queue: FairQueue::new(limit),
             ids: HashSet::new(),
-            bytes: 0,
         }
     }
 
     /// Lets a transaction wait.
     pub fn add(&mut self, transaction: VerifiedTransaction) -> Added {
-        if self.ids.contains(&transaction.id()) {
+        let id = transaction.id();
+        if self.ids.contains(&id) {
             return Added::Known;
         }
-        let bytes = self.bytes.saturating_add(transaction.bytes().len());
-        if self.queue.len() >= self.limits.transactions || bytes > self.limits.bytes {
+        let (sender, bytes) = (transaction.body().sender, transaction.bytes().len());
+        if self.queue.push(sender, transaction, bytes).is_err() {
             return Added::Full;
         }
-        self.bytes = bytes;
-        self.ids.insert(transaction.id());
-        self.queue.push_back(transaction);
+        self.ids.insert(id);
         Added::New
     }
 
-    /// Takes the oldest for a block of this time: at most `count` and about `bytes` (one at least). Expired ones and
-    /// those that `skip` knows are dropped on the way.
+    /// Takes those whose turn it is for a block of this time: at most `count` and about `bytes` (one at least). Expired
+    /// ones and those that `skip` knows are dropped on the way.
     pub fn take(
         &mut self,
         time: TimeMs,
@@ -75,12 +65,10 @@ impl Pool {
         let mut taken: Vec<VerifiedTransaction> = Vec::new();
         let mut size = 0_usize;
         while taken.len() < count && size < bytes {
-            let Some(transaction) = self.queue.pop_front() else {
+            let Some((transaction, length)) = self.queue.pop() else {
                 break;
             };
-            let length = transaction.bytes().len();
             self.ids.remove(&transaction.id());
-            self.bytes = self.bytes.saturating_sub(length);
             if transaction.body().expires_at > time && !skip(&transaction.id()) {
                 size = size.saturating_add(length);
                 taken.push(transaction);
@@ -93,24 +81,23 @@ impl Pool {
     pub fn clear(&mut self) {
         self.queue.clear();
         self.ids.clear();
-        self.bytes = 0;
     }
 
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.ids.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.ids.is_empty()
     }
 
     /// Bytes that wait.
     #[must_use]
     pub const fn bytes(&self) -> usize {
-        self.bytes
+        self.queue.held().bytes
     }
 }

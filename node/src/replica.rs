@@ -34,7 +34,7 @@ pub(crate) use self::lead::vote_entries;
 use self::read::Reads;
 use crate::chain_block::{ChainBlock, configuration, to_wire};
 use crate::client_protocol::ClockStatus;
-use crate::limits::{EXECUTION_QUEUE_BLOCKS, POOL_LIMITS};
+use crate::limits::{EXECUTION_QUEUE_BLOCKS, POOL_ROOM};
 use crate::network;
 use crate::peer_protocol::PeerFrame;
 use crate::pool::Pool;
@@ -139,7 +139,7 @@ impl Replica {
             may_campaign: true,
             clock_sent: Tick(0),
             held: Held::default(),
-            pool: Pool::new(POOL_LIMITS),
+            pool: Pool::new(POOL_ROOM),
             leading: Leading::new(last_transactions),
             waiting: Waiting::default(),
             reads: Reads::default(),

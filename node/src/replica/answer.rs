@@ -10,13 +10,15 @@ use quipu_consensus::engine::Role;
 use quipu_consensus::input::Tick;
 use quipu_consensus::output::Class;
 use quipu_crypto::id::{TimeMs, TransactionId};
+use quipu_crypto::key::PublicKey;
 use quipu_ledger::operation::Version;
 use quipu_ledger::result::{Outcome, Reason};
 use quipu_ledger::transaction::VerifiedTransaction;
 
 use super::{Action, ExecutedBlock, Moment, Replica, Ticket, frame};
 use crate::client_protocol::{Receipt, Rejection};
-use crate::limits::{FORWARD_AGAIN_MS, FORWARD_FRAME_BYTES, RETRY_AFTER_MS, WAITING_BYTES, WAITING_TRANSACTIONS};
+use crate::fair::Shares;
+use crate::limits::{FORWARD_AGAIN_MS, FORWARD_FRAME_BYTES, RETRY_AFTER_MS, WAITING_ROOM};
 use crate::network;
 use crate::peer_protocol::{PeerFrame, TransactionBytes};
 use crate::pool::Added;
@@ -30,17 +32,26 @@ struct Unsettled {
 }
 
 /// Who waits for which transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
     /// In the order of their ids: what is sent again goes in an order that is the same in every run.
     all: BTreeMap<TransactionId, Unsettled>,
     /// Those to be sent now.
     outbox: Vec<TransactionId>,
     swept: Tick,
-    /// Tickets of all. Invariant: at most `WAITING_TRANSACTIONS`, and at least one for each transaction.
-    tickets: usize,
-    /// Bytes of all. Invariant: at most `WAITING_BYTES`.
-    bytes: usize,
+    /// The tickets of each sender's transactions; the first of a transaction stands for its bytes.
+    shares: Shares<PublicKey>,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            outbox: Vec::new(),
+            swept: Tick::default(),
+            shares: Shares::new(WAITING_ROOM),
+        }
+    }
 }
 
 impl Waiting {
@@ -48,9 +59,11 @@ impl Waiting {
         self.all.len()
     }
 
-    /// Whether another ticket, and so many bytes for it, may wait.
-    fn has_room(&self, bytes: usize) -> bool {
-        self.tickets < WAITING_TRANSACTIONS && self.bytes.saturating_add(bytes) <= WAITING_BYTES
+    /// Whether another ticket for this transaction may wait.
+    fn has_room(&self, transaction: &VerifiedTransaction) -> bool {
+        let known = self.all.contains_key(&transaction.id());
+        let bytes = if known { 0 } else { transaction.bytes().len() };
+        self.shares.has_room(&transaction.body().sender, bytes)
     }
 
     /// One more waits for a transaction that waits already; `false` where there is none.
@@ -59,13 +72,12 @@ impl Waiting {
             return false;
         };
         unsettled.tickets.push(ticket);
-        self.tickets = self.tickets.saturating_add(1);
+        self.shares.take(unsettled.transaction.body().sender, 0);
         true
     }
 
     fn begin(&mut self, transaction: VerifiedTransaction, ticket: Ticket, sent: Option<Tick>) {
-        self.tickets = self.tickets.saturating_add(1);
-        self.bytes = self.bytes.saturating_add(transaction.bytes().len());
+        self.shares.take(transaction.body().sender, transaction.bytes().len());
         let tickets = vec![ticket];
         let unsettled = Unsettled {
             transaction,
@@ -78,8 +90,11 @@ impl Waiting {
     /// Its fate is known.
     fn settle(&mut self, id: &TransactionId) -> Option<Unsettled> {
         let unsettled = self.all.remove(id)?;
-        self.tickets = self.tickets.saturating_sub(unsettled.tickets.len());
-        self.bytes = self.bytes.saturating_sub(unsettled.transaction.bytes().len());
+        let mut bytes = unsettled.transaction.bytes().len();
+        for _ in &unsettled.tickets {
+            self.shares.give_back(&unsettled.transaction.body().sender, bytes);
+            bytes = 0;
+        }
         Some(unsettled)
     }
 
@@ -113,9 +128,7 @@ impl Replica {
         let busy = Rejection::Busy {
             retry_after_ms: RETRY_AFTER_MS,
         };
-        let known = self.waiting.all.contains_key(&id);
-        let bytes = if known { 0 } else { transaction.bytes().len() };
-        if !self.waiting.has_room(bytes) {
+        if !self.waiting.has_room(&transaction) {
             out.push(Action::Reject {
                 ticket,
                 rejection: busy,
@@ -281,6 +294,7 @@ mod tests {
     use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
 
     use super::*;
+    use crate::fair::Room;
 
     fn transaction(nonce: u8, bytes: usize) -> VerifiedTransaction {
         let key = SecretKey::from_seed([1; 32]);
@@ -303,17 +317,32 @@ mod tests {
     #[test]
     fn those_who_wait_are_bounded_in_bytes_and_in_number_also_for_one_transaction() {
         let mut waiting = Waiting::default();
-        let large = transaction(1, 200_000);
-        let most = WAITING_BYTES / large.bytes().len();
-        waiting.begin(large.clone(), Ticket(0), None);
-        assert!(waiting.has_room(large.bytes().len() * (most - 1)));
-        assert!(!waiting.has_room(large.bytes().len() * most));
-        for ticket in 1..WAITING_TRANSACTIONS {
-            assert!(waiting.has_room(0) && waiting.join(&large.id(), Ticket(ticket as u64)));
+        let large = |nonce| transaction(nonce, 200_000);
+        let length = large(0).bytes().len();
+        let mut begun = Vec::new();
+        for next in (0..u8::MAX)
+            .map(large)
+            .take_while(|next| waiting.has_room(next))
+            .collect::<Vec<_>>()
+        {
+            if waiting.has_room(&next) {
+                begun.push(next.clone());
+                waiting.begin(next, Ticket(0), None);
+            }
         }
-        assert!(!waiting.has_room(0), "no more tickets");
-        let settled = waiting.settle(&large.id()).unwrap();
-        assert_eq!(settled.tickets.len(), WAITING_TRANSACTIONS);
-        assert_eq!((waiting.tickets, waiting.bytes), (0, 0));
+        let share = WAITING_ROOM.bytes / 2 / length;
+        assert!(
+            begun.len().abs_diff(share) <= 1,
+            "{} of {share} of one sender",
+            begun.len()
+        );
+        let mut tickets = begun.len();
+        while waiting.has_room(&begun[0]) {
+            assert!(waiting.join(&begun[0].id(), Ticket(tickets as u64)));
+            tickets += 1;
+        }
+        assert_eq!(tickets, WAITING_ROOM.items / 2);
+        begun.iter().for_each(|settled| drop(waiting.settle(&settled.id())));
+        assert_eq!(waiting.shares.held(), Room::default());
     }
 }
