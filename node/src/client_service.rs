@@ -123,7 +123,7 @@ impl ClientService {
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(answer)) => {
                 if matches!(answer, Answer::Executed(_)) {
-                    self.stages.node.served(begun, 1);
+                    self.stages.node.service.record(begun.elapsed(), 1);
                 }
                 answer
             }
@@ -153,7 +153,7 @@ impl ClientService {
                 let waited = confirmed.saturating_duration_since(begun);
                 self.stages.read.queue.record(waited, 1);
                 let answer = self.served(read);
-                self.stages.read.served(confirmed, 1);
+                self.stages.read.service.record(confirmed.elapsed(), 1);
                 answer
             }
             Err(unavailable) => Answer::Unavailable(unavailable),

@@ -83,7 +83,8 @@ transactions are of one sender, which makes checking them in a batch a little ch
 
 Of each process, between the first step and the last answer: processor time, bytes that it caused to be written to a \
 disk, memory; and of each node the time that transactions waited for each stage and that each stage took, within an \
-eighth. Per transaction means per executed one. What a store still holds in memory is not written yet.
+eighth. Per transaction means per executed one. What a store still holds in memory is not written yet, and what an \
+earlier run left there may be written in this one: bytes written are of use after a long run only.
 
 Signed before the clock starts: everything, or as much as half of 512 MiB takes; the rest is signed by one thread \
 during the run, and whenever a sender finds nothing ready that is an underrun.";

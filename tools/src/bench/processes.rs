@@ -113,13 +113,14 @@ fn stage(before: &StageRead, after: &StageRead, elapsed: Duration) -> Value {
     let busy = after.busy_nanos.saturating_sub(before.busy_nanos);
     let service = after.service.since(&before.service);
     let size = rounded(float(service.count) / float(batches.max(1)), 10.0);
+    let share = rounded(float(busy) / 1e9 / elapsed.as_secs_f64().max(1e-9), 1000.0);
     json!({
         "name": after.name,
         "queue_us": times(&after.queue.since(&before.queue)),
         "service_us": times(&service),
         "batches": batches.to_string(),
         "mean_batch": (batches > 0).then_some(size),
-        "busy_share": rounded(float(busy) / 1e9 / elapsed.as_secs_f64().max(1e-9), 1000.0),
+        "busy_share": (batches > 0).then_some(share),
     })
 }
 
@@ -140,9 +141,8 @@ fn times(times: &TimesRead) -> Value {
 /// The processes for people, and the stages of the node that led.
 pub(super) fn text(processes: &Value) -> Vec<String> {
     let field = |value: &Value, pointer: &str| {
-        value
-            .pointer(pointer)
-            .map_or_else(|| "-".to_owned(), ToString::to_string)
+        let found = value.pointer(pointer).filter(|found| !found.is_null());
+        found.map_or_else(|| "-".to_owned(), ToString::to_string)
     };
     let all = processes.as_array().map_or(&[][..], Vec::as_slice);
     let mut lines: Vec<String> = all

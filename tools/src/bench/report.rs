@@ -58,7 +58,7 @@ impl Bench {
                     "signing",
                     json!({
                         "ahead": signing.ahead.to_string(),
-                        "per_s": rounded(per_second(signing.ahead, signing.took), 1.0),
+                        "per_s": (signing.ahead > 0).then(|| rounded(per_second(signing.ahead, signing.took), 1.0)),
                         "underruns": signing.underruns.to_string(),
                     }),
                 ),
@@ -105,9 +105,8 @@ pub(super) fn rounded(value: f64, scale: f64) -> f64 {
 /// The report for people.
 pub(super) fn text(report: &Value) -> String {
     let number = |pointer: &str| {
-        report
-            .pointer(pointer)
-            .map_or_else(String::new, |value| value.to_string().replace('"', ""))
+        let found = report.pointer(pointer).filter(|found| !found.is_null());
+        found.map_or_else(|| "-".to_owned(), |value| value.to_string().replace('"', ""))
     };
     let times = |pointer: &str| {
         let [p50, p90, p99, max] = ["p50", "p90", "p99", "max"].map(|name| number(&format!("{pointer}/{name}")));

@@ -175,6 +175,9 @@ impl Supply {
         let chunks = (0..ahead.div_ceil(CHUNK)).into_par_iter();
         let signed = chunks.map(|chunk| plan.draw(chunk).into_iter().map(|wish| plan.sign(wish)).collect());
         let signed = signed.collect::<Result<VecDeque<Vec<Step>>, Failure>>()?;
+        let took = begun.elapsed();
+        let puts = signed.iter().flatten().filter(|step| matches!(step, Step::Put(_)));
+        let ahead = u64::try_from(puts.count()).unwrap_or(u64::MAX);
         Ok(Self {
             plan: Arc::clone(plan),
             stock: Mutex::new(Stock {
@@ -186,7 +189,7 @@ impl Supply {
                 failed: None,
             }),
             ahead,
-            took: begun.elapsed(),
+            took,
         })
     }
 
