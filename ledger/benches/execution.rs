@@ -18,7 +18,6 @@ mod network;
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use quipu_crypto::id::Term;
@@ -167,7 +166,7 @@ impl Stage {
 fn main() {
     let mut numbers = std::env::args().filter_map(|word| word.parse::<usize>().ok());
     let rounds = numbers.next().unwrap_or(51);
-    let threads = NonZeroUsize::new(numbers.next().unwrap_or(2)).unwrap();
+    let threads = numbers.next().unwrap_or(2);
     let membership = network::membership(1);
     let tip = ChainTip::genesis(&network::genesis(1, membership.clone())).unwrap();
     let tip = tip.check(&network::opening(&tip, Term(1), 0, &[0])).unwrap();

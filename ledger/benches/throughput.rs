@@ -1,7 +1,8 @@
 //! Measures the store on this machine: appends, executions, and what they write to the disk, for a 200-byte put.
 //!
-//! Not a test: prints numbers. `cargo bench -p quipu-ledger -- BLOCKS KEYS MIB`: how many blocks, how many different
-//! keys, and how much memory to write into: an eighth of the memory shows what eight times as many blocks cost.
+//! Not a test: prints numbers. `cargo bench -p quipu-ledger --bench throughput -- BLOCKS KEYS MIB THREADS`: how many
+//! blocks, how many different keys, how much memory to write into (an eighth of it shows what eight times as many
+//! blocks cost; 0: as usual), and how many threads execute.
 #![cfg(feature = "store")]
 #![allow(
     missing_docs,
@@ -15,13 +16,14 @@
 #[path = "../tests/network/mod.rs"]
 mod network;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use quipu_crypto::id::{Incarnation, Slot, Term};
 use quipu_ledger::block::Block;
 use quipu_ledger::operation::{Namespace, Operation};
 use quipu_ledger::rules::{self, ChainTip};
-use quipu_ledger::store::{Executor, LogChange, Store, StoreOptions};
+use quipu_ledger::store::{Executor, LogChange, Store, StoreOptions, Workers};
 use quipu_ledger::transaction::SignedTransaction;
 
 /// As many 200-byte puts as a leader puts into one block.
@@ -62,10 +64,20 @@ fn written() -> u64 {
     line.parse().unwrap()
 }
 
-/// Time that this thread has spent on a core: what others do on this machine does not count.
+/// Time that the threads of this process have spent on a core, RocksDB's own ones apart: what others do on this machine
+/// does not count.
 fn on_core() -> Duration {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+    // Linux books the time of a thread when it leaves its core.
+    std::thread::yield_now();
+    let read = |task: &Path, name: &str| std::fs::read_to_string(task.join(name)).unwrap();
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let tasks = tasks.map(|task| task.unwrap().path());
+    let ours = tasks.filter(|task| !read(task, "comm").starts_with("rocksdb"));
+    let spent = |task: std::path::PathBuf| -> u64 {
+        let text = read(&task, "schedstat");
+        text.split(' ').next().unwrap().parse().unwrap()
+    };
+    Duration::from_nanos(ours.map(spent).sum())
 }
 
 fn main() {
@@ -78,11 +90,13 @@ fn main() {
     let genesis = network::genesis(1, membership.clone());
     let network = genesis.header().network;
     let mut settings = StoreOptions::default();
-    if let Some(mebibytes) = numbers.next() {
+    if let Some(mebibytes) = numbers.next().filter(|mebibytes| *mebibytes > 0) {
         settings.write_buffers = usize::try_from(mebibytes).unwrap() * 1024 * 1024;
     }
+    let threads = numbers.next().map_or(1, |threads| usize::try_from(threads).unwrap());
     let store = Store::create_with(dir.path(), network, &genesis, Incarnation::default(), &settings).unwrap();
-    let mut executor = Executor::open(&store).unwrap();
+    let workers = Workers::new(threads).unwrap();
+    let mut executor = Executor::open_with(&store, workers).unwrap();
     let tip = ChainTip::genesis(&genesis).unwrap();
     let opening = network::opening(&tip, Term(1), 0, &[0]);
     let mut tip = tip.check(&opening).unwrap();

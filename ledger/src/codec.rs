@@ -44,6 +44,18 @@ pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     }
 }
 
+/// [`encode`], where about `length` bytes are expected: no memory is asked for twice, nor moved.
+///
+/// # Panics
+/// As [`encode`].
+#[must_use]
+pub fn encode_sized<T: Serialize + ?Sized>(value: &T, length: usize) -> Vec<u8> {
+    match postcard::to_extend(value, Vec::with_capacity(length)) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("postcard encodes every type of the ledger: {error}"),
+    }
+}
+
 /// Reads a value from its canonical bytes, at most `cap` of them.
 ///
 /// # Errors

@@ -210,7 +210,7 @@ where
 {
     let ids: Vec<Remembered> = block.transactions().iter().map(Remembered::of).collect();
     let (keys, operands) = run::keys(block);
-    if crew.worth(keys.len()) {
+    if crew.worth(keys.len(), operands.len()) {
         return crew.enter(|| {
             let (values, seen) = crew::load(crew, view, &keys, &ids)?;
             let plan = Plan::new(block, membership, operands, &ids, &seen);

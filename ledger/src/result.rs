@@ -91,7 +91,7 @@ impl TransactionResult {
     /// Its leaf under `results_root`.
     #[must_use]
     pub fn leaf(&self) -> Hash {
-        Hash::of(Context::ResultLeaf, &[&codec::encode(self)])
+        Hash::of(Context::ResultLeaf, &[&codec::encode_sized(self, 40)])
     }
 }
 

@@ -152,12 +152,15 @@ pub fn element(key: &StateKey, stored: StoredRef<'_>) -> Vec<u8> {
         value: &'e [u8],
         version: Version,
     }
-    codec::encode(&Element {
+    let element = Element {
         namespace: key.namespace(),
         key: key.key(),
         value: stored.value,
         version: stored.version,
-    })
+    };
+    // Three lengths and a version take at most 24 bytes.
+    let length = key.0.len().saturating_add(stored.value.len()).saturating_add(24);
+    codec::encode_sized(&element, length)
 }
 
 /// Takes what `key` held out of the accumulator and puts in what it holds now.

@@ -17,7 +17,7 @@ use network::{delete, put, require};
 struct Threads(usize);
 
 impl Crew for Threads {
-    fn worth(&self, _: usize) -> bool {
+    fn worth(&self, _: usize, _: usize) -> bool {
         true
     }
 

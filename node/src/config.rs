@@ -46,6 +46,9 @@ pub struct ConfigFile {
     /// The disk under the store.
     #[serde(default)]
     pub disk: Disk,
+    /// How blocks are executed.
+    #[serde(default)]
+    pub execution: Execution,
 }
 
 /// How logs are written.
@@ -96,6 +99,14 @@ impl Default for Disk {
             scrub_mib_per_second: 4,
         }
     }
+}
+
+/// How blocks are executed. Nodes need not agree on it: the outcome is the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Execution {
+    /// Threads that execute a block together; 1: in order, without any; 0: one for every two cores.
+    pub threads: usize,
 }
 
 fn default_log() -> String {
@@ -152,6 +163,7 @@ impl ConfigFile {
             max_clients: default_max_clients(),
             memory: Memory::default(),
             disk: Disk::default(),
+            execution: Execution::default(),
         }
     }
 
@@ -231,6 +243,9 @@ impl ConfigFile {
         }
         if self.disk.scrub_mib_per_second > 1024 * 1024 {
             return Err("disk.scrub_mib_per_second: give 0 to 1048576".to_owned());
+        }
+        if self.execution.threads > 256 {
+            return Err("execution.threads: give 1 to 256, or 0 for one for every two cores".to_owned());
         }
         tracing_subscriber::EnvFilter::try_new(&self.log).map_err(|error| format!("log: {error}"))?;
         Ok(())

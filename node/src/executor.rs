@@ -1,4 +1,5 @@
 //! Keeps the one thread that executes committed blocks, in order, and the one that reads old blocks for slow peers.
+//! A block with many keys it shares out among the threads of its `Executor` (`[execution]` in the configuration).
 //!
 //! Invariants: only blocks that the replica handed over are executed: committed, and durable on this node. A block that
 //! is damaged is told of and waited for, never skipped; a peer gets the blocks below it.

@@ -16,7 +16,7 @@ use quipu_crypto::key::SecretKey;
 use quipu_crypto::key_file;
 use quipu_genesis::{Genesis, ceremony};
 use quipu_ledger::membership::Node;
-use quipu_ledger::store::{Executor, LogChange, Store, StoreError};
+use quipu_ledger::store::{Executor, LogChange, Store, StoreError, Workers};
 
 use self::kept::Kept;
 use self::parts::Parts;
@@ -192,7 +192,8 @@ pub async fn run(prepared: Prepared, stop: impl Future<Output = ()>) -> Result<(
     let starts = store.starts().map_err(wrong)?;
     let mut kept = Kept::read(&prepared, starts)?;
     restore_genesis(&prepared, &store).map_err(wrong)?;
-    let executor = Executor::open(&store).map_err(wrong)?;
+    let workers = Workers::new(prepared.config.execution.threads).map_err(wrong)?;
+    let executor = Executor::open_with(&store, workers).map_err(wrong)?;
     let ticks = Ticks::start();
     let begins = restore::Start {
         node: &prepared.node,

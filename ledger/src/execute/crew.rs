@@ -17,9 +17,9 @@ use crate::state::{StateKey, StoredValue};
 
 /// Those who execute a block together.
 pub trait Crew: Sync {
-    /// Whether a block that names so many different keys is worth calling them together for: keys are what takes time,
-    /// and what sets transactions apart. If not, the caller does everything by itself, in order.
-    fn worth(&self, keys: usize) -> bool;
+    /// Whether a block with so many operations on so many different keys is worth calling them together for: keys are
+    /// what takes time, and what sets transactions apart. If not, the caller does everything by itself, in order.
+    fn worth(&self, keys: usize, operations: usize) -> bool;
 
     /// Lets one of them lead.
     fn enter<R: Send>(&self, lead: impl FnOnce() -> R + Send) -> R;
@@ -33,7 +33,7 @@ pub trait Crew: Sync {
 pub struct Alone;
 
 impl Crew for Alone {
-    fn worth(&self, _: usize) -> bool {
+    fn worth(&self, _: usize, _: usize) -> bool {
         false
     }
 

@@ -204,7 +204,7 @@ pub fn decode_header_record(bytes: &[u8]) -> Result<HeaderRecord, DecodeError> {
 /// Value in `state`: version, then the value. Its key is a [`StateKey`].
 #[must_use]
 pub fn encode_state_value(stored: StoredRef<'_>) -> Vec<u8> {
-    codec::encode(&stored)
+    codec::encode_sized(&stored, stored.value.len().saturating_add(20))
 }
 
 /// Reads [`encode_state_value`].

@@ -18,7 +18,7 @@ use crate::limits::MAX_HEADER_BYTES;
 use crate::membership::{Membership, MembershipRecord};
 use crate::rules::{Ancestors, ChainTip, signatures};
 use crate::store::record::{Family, decode_header_record, height_key};
-use crate::store::{Executor, LogChange, Store, StoreError, StoreOptions};
+use crate::store::{Executor, LogChange, Store, StoreError, StoreOptions, Workers};
 
 /// A batch is checked and executed when it has so many blocks,
 const BATCH_BLOCKS: usize = 256;
@@ -206,7 +206,8 @@ impl Replay {
         let network = genesis.header().network;
         let store = Store::create_with(&dir, network, genesis, Incarnation::default(), &settings)
             .map_err(|error| VerifyError::Scratch(error.to_string()))?;
-        let executor = Executor::open(&store).map_err(|error| scratch(&error))?;
+        let workers = Workers::new(0).map_err(|error| scratch(&error))?;
+        let executor = Executor::open_with(&store, workers).map_err(|error| scratch(&error))?;
         let known = VecDeque::from([executor.executed()]);
         Ok(Self {
             store,

@@ -1,7 +1,5 @@
 //! Execution on the store: equal to the naive model after every block, over restarts at any point.
 
-use std::num::NonZeroUsize;
-
 use proptest::prelude::*;
 use quipu_crypto::id::{Height, Incarnation, NetworkId};
 use quipu_ledger::limits::REPLAY_PURGE_STEP_MS;
@@ -122,7 +120,7 @@ proptest! {
 /// Blocks that are large enough to be shared out, in which keys meet and transactions fail.
 fn large_blocks() -> Vec<model::BlockPlan> {
     let transaction = |block: u64, number: u64| {
-        let key = |at: u64| format!("k{}", at * 7 % 317);
+        let key = |at: u64| format!("k{}", at * 7 % 401);
         let operations = vec![
             network::require("default", &key(number), Condition::Present),
             network::delete("default", &key(number + 3)),
@@ -158,7 +156,7 @@ fn any_number_of_threads_makes_the_same_store() {
         let dir = tempfile::tempdir().unwrap();
         let store = create(dir.path(), &blocks[0]);
         store.write_log(&append(&blocks[1..]), true).unwrap();
-        let workers = Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+        let workers = Workers::new(threads).unwrap();
         let mut executor = Executor::open_with(&store, workers).unwrap();
         let mut model = Model::new(&blocks[0]);
         for block in &blocks[1..] {
