@@ -2,10 +2,10 @@
 //! told the others nothing.
 //!
 //! Votes, acknowledgements and commits stay as they were: a node that forgot them must not give them again otherwise
-//! (I8, D-10), and what is final stays final (I3, I4). Only a candidacy that was not won is void: it died with its
-//! process, the vote in it counted for nobody else, and where no peer has written down that it heard of it, nobody can
-//! remind the node of it. A block that it held counts as held where a leader may count an acknowledgement that was true
-//! when it was given.
+//! (I8, D-10), and what is final stays final (I3, I4). Only a candidacy that was not won, in a term that the disk
+//! does not know any more, is void: it died with its process, the vote in it counted for nobody else, and nobody but
+//! peers who wrote down that they heard of it could remind the node of it. A block that it held counts as held where a
+//! leader may count an acknowledgement that was true when it was given.
 
 use quipu_crypto::id::{BlockId, Slot, Term};
 
@@ -24,7 +24,8 @@ impl Oracle {
         seen.forgotten.extend(gone);
         let leaders = &self.leaders;
         self.votes.retain(|(slot, term), voted_for| {
-            *slot != node.slot || *voted_for != node.slot || leaders.get(term) == Some(&node.slot)
+            let known = *term <= node.vote.term || leaders.get(term) == Some(&node.slot);
+            *slot != node.slot || *voted_for != node.slot || known
         });
         self.after_write(node.slot, node.vote.term, node.durable)?;
         Ok(())
