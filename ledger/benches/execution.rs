@@ -13,6 +13,7 @@
     clippy::cast_sign_loss
 )]
 
+mod core_time;
 #[path = "../tests/network/mod.rs"]
 mod network;
 
@@ -20,6 +21,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use core_time::on_core;
 use quipu_crypto::id::Term;
 use quipu_ledger::block::{Block, Body};
 use quipu_ledger::execute::{self, Progress, Remembered, StateView};
@@ -127,18 +129,6 @@ fn block(workload: Workload, size: u64, tip: &ChainTip) -> (Block, Maps) {
             .insert(StateKey::new(operation.namespace(), operation.key()), stored);
     }
     (block, maps)
-}
-
-/// Time that all threads of this process have spent on a core.
-fn on_core() -> Duration {
-    // Linux books the time of a thread when it leaves its core.
-    std::thread::yield_now();
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let of = |task: std::io::Result<std::fs::DirEntry>| {
-        let text = std::fs::read_to_string(task.unwrap().path().join("schedstat")).unwrap();
-        text.split(' ').next().unwrap().parse::<u64>().unwrap()
-    };
-    Duration::from_nanos(tasks.map(of).sum())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -13,12 +13,13 @@
     clippy::cast_precision_loss
 )]
 
+mod core_time;
 #[path = "../tests/network/mod.rs"]
 mod network;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use core_time::on_core;
 use quipu_crypto::id::{Incarnation, Slot, Term};
 use quipu_ledger::block::Block;
 use quipu_ledger::operation::{Namespace, Operation};
@@ -62,22 +63,6 @@ fn written() -> u64 {
         .find_map(|line| line.strip_prefix("write_bytes: "))
         .unwrap();
     line.parse().unwrap()
-}
-
-/// Time that the threads of this process have spent on a core, RocksDB's own ones apart: what others do on this machine
-/// does not count.
-fn on_core() -> Duration {
-    // Linux books the time of a thread when it leaves its core.
-    std::thread::yield_now();
-    let read = |task: &Path, name: &str| std::fs::read_to_string(task.join(name)).unwrap();
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let tasks = tasks.map(|task| task.unwrap().path());
-    let ours = tasks.filter(|task| !read(task, "comm").starts_with("rocksdb"));
-    let spent = |task: std::path::PathBuf| -> u64 {
-        let text = read(&task, "schedstat");
-        text.split(' ').next().unwrap().parse().unwrap()
-    };
-    Duration::from_nanos(ours.map(spent).sum())
 }
 
 fn main() {

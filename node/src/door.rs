@@ -35,19 +35,19 @@ pub struct Admission {
     pub since: Instant,
 }
 
-type Queue = Arc<Mutex<FairQueue<Bringer, Admission>>>;
+type Queue = FairQueue<Bringer, Admission>;
 
 /// Where transactions are put before the admitter. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Door {
-    queue: Queue,
+    queue: Arc<Mutex<Queue>>,
     bell: Sender<()>,
 }
 
 /// The admitter's side of the door.
 #[derive(Debug)]
 pub struct Inside {
-    queue: Queue,
+    queue: Arc<Mutex<Queue>>,
     bell: Receiver<()>,
 }
 
@@ -101,7 +101,7 @@ impl Inside {
 }
 
 /// Nothing panics while it is held; if something did, the queue would still be whole.
-fn lock(queue: &Mutex<FairQueue<Bringer, Admission>>) -> MutexGuard<'_, FairQueue<Bringer, Admission>> {
+fn lock(queue: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
     queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -4,7 +4,8 @@
 //! Room: a sender may hold no more than what would still be free after it (the dynamic threshold of Choudhury and
 //! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, with factor 1). Alone it gets half
 //! of the room; two get a third each; whoever comes new finds room, whoever floods is refused.
-//! Turns: deficit round robin (Shreedhar and Varghese, 1995), by bytes and a cost for each item, in constant time.
+//! Turns: deficit round robin (Shreedhar and Varghese, 1995), by bytes and a cost for each item. An item larger than a
+//! turn's worth waits for several turns.
 //!
 //! Invariants: of one sender, what came first is served first; totals are the sums of what each holds.
 

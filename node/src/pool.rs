@@ -1,6 +1,7 @@
 //! Keeps the transactions that wait at a leader for a block: each once, bounded, shared fairly between their senders.
 //!
-//! Invariant: bytes and count never pass the bounds; an id is in the pool at most once; of one sender, first come is
+//! Invariant: bytes and count never pass the bounds; an id is in the pool at most once, and in `ids` exactly while it
+//! waits; of one sender, first come is
 //! first served.
 
 use std::collections::HashSet;
@@ -85,14 +86,14 @@ impl Pool {
 
     /// How many wait.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.ids.len()
+    pub const fn len(&self) -> usize {
+        self.queue.held().items
     }
 
     /// Whether none waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Bytes that wait.

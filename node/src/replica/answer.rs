@@ -320,15 +320,12 @@ mod tests {
         let large = |nonce| transaction(nonce, 200_000);
         let length = large(0).bytes().len();
         let mut begun = Vec::new();
-        for next in (0..u8::MAX)
-            .map(large)
-            .take_while(|next| waiting.has_room(next))
-            .collect::<Vec<_>>()
-        {
-            if waiting.has_room(&next) {
-                begun.push(next.clone());
-                waiting.begin(next, Ticket(0), None);
+        for next in (0..u8::MAX).map(large) {
+            if !waiting.has_room(&next) {
+                break;
             }
+            begun.push(next.clone());
+            waiting.begin(next, Ticket(0), None);
         }
         let share = WAITING_ROOM.bytes / 2 / length;
         assert!(
