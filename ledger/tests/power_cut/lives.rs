@@ -183,7 +183,8 @@ impl<'s> Recording<'s> {
     pub fn assert_eventful(&self) {
         for ending in [".log", ".sst", ".blob"] {
             let (made, removed) = self.turnover(ending);
-            assert!(made > 10 && removed > 5, "{made} {ending} made, {removed} removed");
+            // How many are merged away by the end is a matter of when RocksDB's threads get their turn.
+            assert!(made > 10 && removed > 0, "{made} {ending} made, {removed} removed");
         }
         assert!(self.now.flushed > Height::ZERO, "nothing was flushed on demand");
     }
