@@ -27,7 +27,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
     /// A leader's blocks, or its contact.
     pub(super) fn receive_append(&mut self, from: Slot, append: &Append<B>) {
         if !self.rules.is_current(append.term, self.vote.term) {
-            return self.reject(from, append);
+            return self.reject(from, append, self.log.tip());
         }
         let last = append.blocks.last().map_or(append.previous, Block::id);
         let ordered = last.term <= append.term && log::chained(append.previous, &append.blocks);
@@ -35,7 +35,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
             return;
         }
         match self.fit(append) {
-            Fit::Parted => self.reject(from, append),
+            Fit::Parted => self.reject(from, append, self.log.tip()),
             Fit::Contradicts(shown) => {
                 self.contradiction(from, shown);
                 self.distrust(from);
@@ -47,7 +47,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                         if last == append.previous {
                             // Taken for a success, that would be answered with more blocks.
                             self.take_commit(append, last);
-                            return self.reject(from, append);
+                            return self.reject(from, append, last);
                         }
                         last
                     }
@@ -151,8 +151,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     fn accept(&mut self, to: Slot, append: &Append<B>, last: BlockId) {
         if !self.takes_part() {
-            // D-10: a recovering node acknowledges nothing. A refusal shows its tip, and so what to send next.
-            return self.reject(to, append);
+            // D-10: a recovering node acknowledges nothing. A refusal shows what it has of the message, and so what to
+            // send next; its own tip, on a fork that it has no room to replace, would have the leader ask ever lower.
+            return self.reject(to, append, last);
         }
         // Below the base the hash is not at hand, but the term is: what differs there is not acknowledged.
         if last.height < self.log.base().height && self.log.term(last.height) != Some(last.term) {
@@ -168,8 +169,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
         self.send_after(to, Class::Control, Message::Accepted(accepted), Some(upto.height));
     }
 
-    fn reject(&mut self, to: Slot, append: &Append<B>) {
-        let tip = self.log.tip();
+    /// Shows `tip`: the last block here, or where the message fits, the last one of it that is here.
+    fn reject(&mut self, to: Slot, append: &Append<B>, tip: BlockId) {
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));
         let echoes = self.rules.echoes(append.term, self.vote.term, self.takes_part());

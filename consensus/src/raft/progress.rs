@@ -26,7 +26,7 @@ pub(crate) struct Progress {
     bytes_in_flight: u64,
     /// When something in flight was last acknowledged, or the flow began.
     moved: Tick,
-    /// When blocks were last sent in a probe that has brought nothing further since.
+    /// When blocks were last sent in a probe, until an answer brings news or shows that nothing was left to send.
     probed: Option<Tick>,
     /// When `matched` last rose.
     advanced: Tick,
@@ -123,20 +123,25 @@ impl Progress {
         }
     }
 
-    /// Blocks up to `upto` are durable there, and are the leader's. Where that is no news, whoever answers may hold the
-    /// blocks of a probe back, or have no room for them: within `patience_ms` they are not sent anew.
-    pub(crate) fn acknowledged(&mut self, upto: BlockId, now: Tick, patience_ms: u64) {
+    /// Blocks up to `upto` are durable there, and are the leader's, whose last one stands at `tip`. Where that is no
+    /// news and not all, whoever answers may hold the blocks of a probe back, or have no room for them: one message of
+    /// them goes out again, and that only after `patience_ms`.
+    pub(crate) fn acknowledged(&mut self, upto: BlockId, tip: Height, now: Tick, patience_ms: u64) {
         let further = self.matched.is_none_or(|matched| upto.height > matched.height);
-        if matches!(self.flow, Flow::Probe { .. }) && !further {
-            if !self.probes_again(now, patience_ms) {
-                return;
+        let probing = matches!(self.flow, Flow::Probe { .. });
+        if probing && !further && self.matched_height() < tip {
+            if self.probes_again(now, patience_ms) {
+                self.flow = Flow::Probe { sent: false };
+                self.next = self.matched_height().next();
             }
-            self.probed = Some(now);
+            return;
         }
         if further {
             self.matched = Some(upto);
             self.moved = now;
             self.advanced = now;
+        }
+        if probing || further {
             self.probed = None;
         }
         while let Some((_, bytes)) = self.in_flight.front().copied().filter(|(last, _)| *last <= upto.height) {

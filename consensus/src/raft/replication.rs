@@ -4,7 +4,7 @@
 //! counting a block of the own term; what an answer says is believed only of blocks in the own chain.
 //! Leaves what a peer may be sent next to `progress`, and blocks below memory to the host's store (`Output::Fetch`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
@@ -28,7 +28,7 @@ impl Leadership {
             token: 0,
             reads: Reads::default(),
             transfer: None,
-            failed_transfer: None,
+            failed_transfers: BTreeSet::new(),
             contact_due: now.plus(contact_ms),
             pace: Pace::new(now),
         }
@@ -124,6 +124,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Stage::Leader(lead) = &mut self.stage else { return };
         let Some(peer) = lead.progress.get_mut(&to) else { return };
         let base = self.log.base();
+        let retry = self.rules.sends_again_after(self.settings.election_min_ms);
         let mut fetch = false;
         let previous = match peer.flow {
             Flow::Stream => peer.matched.unwrap_or(base),
@@ -133,7 +134,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                     id
                 }
                 None => {
-                    fetch = peer.fetch.is_none() && peer.probes_again(self.now, self.settings.election_min_ms);
+                    fetch = peer.fetch.is_none() && peer.probes_again(self.now, retry);
                     if fetch {
                         peer.flow = Flow::Probe { sent: false };
                     }
@@ -234,6 +235,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn accepted(&mut self, from: Slot, accepted: &Accepted) {
         self.remember_accepted(from, accepted);
         let contained = self.log.contains(accepted.upto);
+        let tip = self.log.tip().height;
         let retry = self.rules.sends_again_after(self.settings.election_min_ms);
         let Some(peer) = self.answering(from, accepted.term, accepted.read_token) else {
             return;
@@ -241,7 +243,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
         peer.executed = accepted.executed;
         if contained {
             let now = peer.heard;
-            peer.acknowledged(accepted.upto, now, retry);
+            peer.acknowledged(accepted.upto, tip, now, retry);
         }
         self.answered(from);
     }

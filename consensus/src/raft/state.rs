@@ -122,8 +122,8 @@ pub(super) struct Leadership {
     pub(super) token: u64,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
-    /// Whom the last transfer that failed was to.
-    pub(super) failed_transfer: Option<Slot>,
+    /// Whom transfers that failed were to, since all who could lead were last tried.
+    pub(super) failed_transfers: BTreeSet<Slot>,
     pub(super) contact_due: Tick,
     pub(super) pace: Pace,
 }

@@ -3,7 +3,7 @@
 //! Invariants: no block is taken while a transfer runs; a transfer that has not worked within the longest election
 //! timeout is given up and the leader goes on (V-12); an order of another term or from another node is void.
 
-use quipu_crypto::id::Slot;
+use quipu_crypto::id::{Height, Slot};
 
 use super::rules::Rules;
 use super::state::{Raft, Stage, Transfer};
@@ -16,13 +16,20 @@ impl<B: Block, R: Rules> Raft<B, R> {
     pub(super) fn transfer(&mut self, to: Option<Slot>) {
         let Stage::Leader(lead) = &mut self.stage else { return };
         let patience = self.settings.election_max_ms;
-        let failed = lead.failed_transfer;
-        let best = lead
+        let live: Vec<(Slot, Height)> = lead
             .progress
             .iter()
             .filter(|(slot, peer)| self.membership.votes(**slot) && self.now.since(peer.heard) < patience)
-            .max_by_key(|(slot, peer)| (Some(**slot) != failed, peer.matched_height(), std::cmp::Reverse(**slot)))
-            .map(|(slot, _)| *slot);
+            .map(|(slot, peer)| (*slot, peer.matched_height()))
+            .collect();
+        let failed = &mut lead.failed_transfers;
+        if live.iter().all(|(slot, _)| failed.contains(slot)) {
+            failed.clear();
+        }
+        let best = live
+            .into_iter()
+            .max_by_key(|(slot, matched)| (!failed.contains(slot), *matched, std::cmp::Reverse(*slot)))
+            .map(|(slot, _)| slot);
         let target = to
             .filter(|slot| *slot != self.slot && self.membership.votes(*slot))
             .or(best);
@@ -36,13 +43,13 @@ impl<B: Block, R: Rules> Raft<B, R> {
         }
     }
 
-    /// Gives a transfer up that has not worked in its time; the next one tries another target.
+    /// Gives a transfer up that has not worked in its time; the next ones try every other target first.
     pub(super) fn expire_transfer(&mut self) {
         let Stage::Leader(lead) = &mut self.stage else { return };
         let (now, rules) = (self.now, &self.rules);
         let expired = |transfer: &mut Transfer| rules.gives_up_transfer(now >= transfer.until);
         if let Some(transfer) = lead.transfer.take_if(expired) {
-            lead.failed_transfer = Some(transfer.target);
+            lead.failed_transfers.insert(transfer.target);
         }
     }
 

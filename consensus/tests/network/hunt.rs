@@ -21,7 +21,7 @@ struct Wanted {
     first: u64,
     seeds: Option<u64>,
     seconds: u64,
-    /// Each so-maniest seed has frail disks; none for zero.
+    /// One seed in this many has frail disks; for zero, none has.
     frail_disks: u64,
     minutes: Option<u64>,
     trace: Option<u64>,

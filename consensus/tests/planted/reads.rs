@@ -15,7 +15,7 @@ mutants! {
         fn read_needs_round(&self) -> bool { false }
     }
     /// C-2r: the echo of an earlier contact confirms a read.
-    CountsEarlierEchoes, 153, "I18", "c02r": {
+    CountsEarlierEchoes, 139, "I18", "c02r": {
         fn confirms(&self, echoed: u64, round: u64) -> bool { echoed.saturating_add(1) >= round }
     }
     /// C-7r: a leader that steps down says nothing to those who wait for a read.
@@ -23,7 +23,7 @@ mutants! {
         fn tells_lost_reads(&self) -> bool { false }
     }
     /// C-2r: a refusal in a later term echoes the contact of an earlier one.
-    EchoesPassedTerms, 17155, "I18", "c02r": {
+    EchoesPassedTerms, 12481, "I18", "c02r": {
         fn echoes(&self, _asked: Term, _own: Term, takes_part: bool) -> bool { takes_part }
     }
 }

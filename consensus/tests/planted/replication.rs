@@ -84,11 +84,11 @@ mutants! {
         fn must_open(&self, _opened: bool) -> bool { false }
     }
     /// L4: as much is in flight as there is.
-    IgnoresTheWindow, 1, "L4", "r17": {
+    IgnoresTheWindow, 2, "L4", "r17": {
         fn window(&self, _bytes: u64) -> u64 { u64::MAX }
     }
     /// a leader without a quorum takes whatever comes.
-    TakesWithoutEnd, 78, "L4", "r15": {
+    TakesWithoutEnd, 128, "L4", "r15": {
         fn is_full(&self, _uncommitted_bytes: u64, _limit: u64) -> bool { false }
     }
 }

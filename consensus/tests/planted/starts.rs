@@ -7,27 +7,27 @@ use super::{Mutant, Planted};
 
 mutants! {
     /// A recovery has no end.
-    NeverRecovers, 8, "L2", "d10": {
+    NeverRecovers, 5, "L2", "d10": {
         fn ends_recovery(&self, _later: bool, _all: bool, _held: bool) -> bool { false }
     }
     /// Takes part before anybody told what it promised.
-    DecidesWhileWaiting, 50, "I3", "d10": {
+    DecidesWhileWaiting, 33, "I3", "d10": {
         fn takes_part(&self, _waiting: bool, recovering: bool) -> bool { !recovering }
     }
     /// Knows that it forgot a promise, and decides all the same.
-    DecidesWhileRecovering, 5, "I10", "d10": {
+    DecidesWhileRecovering, 33, "I3", "d10": {
         fn takes_part(&self, waiting: bool, _recovering: bool) -> bool { !waiting }
     }
     /// Only blocks can be forgotten.
-    OverlooksForgottenVotes, 164, "I3", "d10": {
+    OverlooksForgottenVotes, 33, "I3", "d10": {
         fn has_forgotten(&self, _started: bool, _voted: bool, accepted: bool) -> bool { accepted }
     }
     /// One answer ends the wait.
-    WaitsForNobody, 24, "I3", "d10": {
+    WaitsForNobody, 51, "I3", "d10": {
         fn ends_wait(&self, _all: bool, _waited: bool, _quorum: bool) -> bool { true }
     }
     /// Whoever has heard all is recovered.
-    RecoversWithoutTheBlocks, 68, "I3", "d10": {
+    RecoversWithoutTheBlocks, 33, "I3", "d10": {
         fn ends_recovery(&self, _later: bool, all: bool, _held: bool) -> bool { all }
     }
     /// A leader supposes that a restarted peer still holds all it acknowledged.
@@ -35,15 +35,15 @@ mutants! {
         fn asks_again_after_restart(&self) -> bool { false }
     }
     /// Takes what its peers remember for all that it promised, though a crash has taken some of it from them.
-    TrustsWhatIsRemembered, 164, "I3", "d10": {
+    TrustsWhatIsRemembered, 737, "I3", "d10": {
         fn remembers_all(&self) -> bool { true }
     }
     /// An old copy of a disk that starts with a remembered number is taken for sound.
-    TakesAnEqualStartForNew, 2007, "I3", "d10": {
+    TakesAnEqualStartForNew, 33, "I3", "d10": {
         fn is_old_start(&self, own: u64, remembered: u64) -> bool { own < remembered }
     }
     /// A restart ends a recovery.
-    ForgetsThatItRecovers, 12252, "L3", "d10": {
+    ForgetsThatItRecovers, 8070, "I3", "d10": {
         fn notes_recovery(&self, _noted: bool) -> bool { false }
     }
     /// The number of a start is on record before it is known whether the node may take part.
@@ -51,7 +51,7 @@ mutants! {
         fn claims_while_it_asks(&self) -> bool { true }
     }
     /// A memory of a block below its own commit height holds a sound node.
-    HeldByOldMemories, 9, "L2", "d10": {
+    HeldByOldMemories, 60, "L2", "d10": {
         fn settles(&self, _committed: Height, promised: Height) -> bool { promised == Height::ZERO }
     }
 }
