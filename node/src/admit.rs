@@ -18,7 +18,7 @@ use quipu_ledger::transaction::SignedTransaction;
 
 use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
 use crate::clock;
-use crate::door::{Admission, Inside, reply};
+use crate::door::{Admission, Inside};
 use crate::run::RunEvent;
 use crate::stages::Stages;
 use crate::status::SharedStatus;
@@ -62,33 +62,30 @@ impl Admitter {
     fn admit(&self, batch: Vec<Admission>) -> bool {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut transactions = Vec::with_capacity(batch.len());
-        for Admission { bytes, answer, .. } in batch {
+        for Admission { bytes, bringer, .. } in batch {
             match self.check(bytes) {
                 Ok(transaction) => {
-                    waiting.push(answer);
+                    waiting.push(bringer);
                     transactions.push(transaction);
                 }
-                Err(refusal) => reply(answer, *refusal),
+                Err(refusal) => bringer.reply(*refusal),
             }
         }
         let verdicts = self.verified.verify_all(transactions);
         let since = Instant::now();
-        for (verdict, answer) in verdicts.into_iter().zip(waiting) {
+        for (verdict, bringer) in verdicts.into_iter().zip(waiting) {
             match verdict {
                 Ok(transaction) => {
-                    if self
-                        .events
-                        .send(RunEvent::Submit {
-                            transaction,
-                            answer,
-                            since,
-                        })
-                        .is_err()
-                    {
+                    let submit = RunEvent::Submit {
+                        transaction,
+                        bringer,
+                        since,
+                    };
+                    if self.events.send(submit).is_err() {
                         return false;
                     }
                 }
-                Err(_) => reply(answer, Answer::Rejected(Rejection::BadSignature)),
+                Err(_) => bringer.reply(Answer::Rejected(Rejection::BadSignature)),
             }
         }
         true

@@ -119,7 +119,7 @@ impl ClientService {
         }
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.door.offer(Bringer::Client(caller), transaction, Some(answer));
+        self.door.offer(Bringer::Client { key: caller, answer }, transaction);
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(answer)) => {
                 if matches!(answer, Answer::Executed(_)) {
@@ -127,6 +127,7 @@ impl ClientService {
                 }
                 answer
             }
+            // Whoever would have answered is gone.
             Ok(Err(_)) => Answer::Unavailable(Unavailable::Stopping),
             Err(_) => Answer::Pending,
         }

@@ -4,17 +4,18 @@
 //! Room: a sender may hold no more than what would still be free after it (the dynamic threshold of Choudhury and
 //! Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998, with factor 1). Alone it gets half
 //! of the room; two get a third each; whoever comes new finds room, whoever floods is refused.
-//! Turns: deficit round robin (Shreedhar and Varghese, 1995), by bytes and a cost for each item. An item larger than a
-//! turn's worth waits for several turns.
+//! Turns: deficit round robin (Shreedhar and Varghese, 1995), by bytes and a cost for each item.
 //!
-//! Invariants: of one sender, what came first is served first; totals are the sums of what each holds.
+//! Invariants: of one sender, what came first is served first; totals are the sums of what each holds; who has a turn
+//! has a lane, and a lane holds something. Where that is broken the thread ends, and the node with it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Bytes that a sender's turn is worth.
+/// Bytes that a sender's turn is worth: some twenty small items, so that turns change often within a batch or a block.
 const QUANTUM: usize = 16 * 1024;
-/// What an item costs beside its bytes: its signature is checked whatever its length.
+/// What an item costs beside its bytes, for its signature is checked and its id and result are kept whatever its
+/// length: without it, whoever sends many small items would get most of what a node can do.
 const ITEM_COST: usize = 512;
 
 /// How much may be held.
@@ -33,8 +34,9 @@ impl Room {
     }
 
     fn remove(&mut self, bytes: usize) {
-        self.items = self.items.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
+        const NO_MORE: &str = "no more is given back than was taken";
+        self.items = self.items.checked_sub(1).expect(NO_MORE);
+        self.bytes = self.bytes.checked_sub(bytes).expect(NO_MORE);
     }
 }
 
@@ -75,11 +77,10 @@ impl<K: Copy + Eq + Hash> Shares<K> {
     /// `sender` holds one item less.
     pub fn give_back(&mut self, sender: &K, bytes: usize) {
         self.held.remove(bytes);
-        if let Some(own) = self.each.get_mut(sender) {
-            own.remove(bytes);
-            if own.items == 0 {
-                self.each.remove(sender);
-            }
+        let own = self.each.get_mut(sender).expect("whoever gives back holds something");
+        own.remove(bytes);
+        if own.items == 0 {
+            self.each.remove(sender);
         }
     }
 
@@ -141,14 +142,16 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
 
     /// The next one, and its bytes.
     pub fn pop(&mut self) -> Option<(T, usize)> {
+        const NOT_EMPTY: &str = "a lane is there exactly while something waits in it";
         loop {
+            // None here is the one way to be empty: what follows holds, or the queue is broken.
             let sender = *self.turns.front()?;
-            let lane = self.lanes.get_mut(&sender)?;
-            let bytes = lane.waiting.front().map(|(_, bytes)| *bytes)?;
+            let lane = self.lanes.get_mut(&sender).expect("whoever has a turn has a lane");
+            let bytes = lane.waiting.front().map(|(_, bytes)| *bytes).expect(NOT_EMPTY);
             let cost = bytes.saturating_add(ITEM_COST);
             if let Some(left) = lane.credit.checked_sub(cost) {
                 lane.credit = left;
-                let item = lane.waiting.pop_front()?;
+                let item = lane.waiting.pop_front().expect(NOT_EMPTY);
                 self.shares.give_back(&sender, bytes);
                 if lane.waiting.is_empty() {
                     self.lanes.remove(&sender);
@@ -159,6 +162,12 @@ impl<K: Copy + Eq + Hash, T> FairQueue<K, T> {
             lane.credit = lane.credit.saturating_add(QUANTUM);
             self.turns.rotate_left(1);
         }
+    }
+
+    /// Everything that waits, in no order that matters.
+    pub fn into_items(self) -> impl Iterator<Item = T> {
+        let lanes = self.lanes.into_values();
+        lanes.flat_map(|lane| lane.waiting.into_iter().map(|(item, _)| item))
     }
 
     /// Forgets everything.
@@ -244,6 +253,23 @@ mod tests {
         let [small, large] = served;
         assert!(small.abs_diff(large) < 1_000_000, "{small} and {large} bytes");
         assert!(small > 500_000 && large > 500_000, "{small} and {large} bytes");
+    }
+
+    #[test]
+    #[should_panic = "whoever has a turn has a lane"]
+    fn a_broken_queue_stops_the_node_and_does_not_look_empty() {
+        let mut queue = FairQueue::new(LIMIT);
+        flood(&mut queue, 1);
+        queue.lanes.clear();
+        queue.pop();
+    }
+
+    #[test]
+    #[should_panic = "whoever gives back holds something"]
+    fn who_holds_nothing_gives_nothing_back() {
+        let mut shares = Shares::new(LIMIT);
+        shares.take(1, 100);
+        shares.give_back(&2, 100);
     }
 
     proptest! {

@@ -86,7 +86,7 @@ pub fn run(
                 Passed::On(event) => event,
                 Passed::ToAdmission(transactions) => {
                     for bytes in transactions {
-                        door.offer(Bringer::Peer(from), bytes.into_vec(), None);
+                        door.offer(Bringer::Peer { slot: from, session }, bytes.into_vec());
                     }
                     continue;
                 }

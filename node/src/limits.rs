@@ -1,7 +1,7 @@
 //! Keeps every bound of the node in one place: queues, memory, times. Relations are checked at compile time.
 
 use quipu_consensus::engine::Settings;
-use quipu_ledger::limits::{BLOCK_CUT_BYTES, MAX_BLOCK_BYTES, MAX_TRANSACTION_BYTES};
+use quipu_ledger::limits::{BLOCK_CUT_BYTES, MAX_BLOCK_BYTES, MAX_BLOCK_TRANSACTIONS, MAX_TRANSACTION_BYTES};
 
 use crate::fair::Room;
 use crate::peer_protocol::MAX_PEER_FRAME_BYTES;
@@ -84,3 +84,24 @@ const _: () = assert!(ENGINE_SETTINGS.append_bytes < (MAX_PEER_FRAME_BYTES - MAX
 const _: () = assert!(FORWARD_FRAME_BYTES + MAX_TRANSACTION_BYTES + 4096 < MAX_PEER_FRAME_BYTES);
 const _: () = assert!(ENGINE_SETTINGS.election_min_ms >= 4 * ENGINE_SETTINGS.heartbeat_ms);
 const _: () = assert!(BLOCK_CUT_BYTES < MAX_BLOCK_BYTES);
+
+// Each room holds the largest transaction of many senders at a time: of what is free, a sender gets half.
+const _: () = assert!(is_shared(POOL_ROOM) && is_shared(WAITING_ROOM) && is_shared(ADMISSION_ROOM));
+// One sender alone has room for more than a full block, so a leader need not wait for others to fill it.
+const _: () = assert!(POOL_ROOM.bytes / 2 > BLOCK_CUT_BYTES && POOL_ROOM.items / 2 > MAX_BLOCK_TRANSACTIONS);
+// The admitter never finds less than a batch where one sender has filled its share.
+const _: () = assert!(ADMISSION_ROOM.items / 2 >= ADMISSION_BATCH);
+// What a batch lets in finds room on its way to the replica.
+const _: () = assert!(EVENT_QUEUE > ADMISSION_BATCH && EVENT_QUEUE > EVENTS_AT_ONCE);
+// Whatever waits at a leader is still known as verified when it comes in a block.
+const _: () = assert!(REMEMBERED_TRANSACTIONS >= POOL_ROOM.items);
+// A client that is told to come again does so before a transaction is sent again to a silent leader.
+const _: () = assert!(RETRY_AFTER_MS < FORWARD_AGAIN_MS && FORWARD_AGAIN_MS < READ_WAIT_MS);
+// All rooms together, and the frames before them, stay well below what a node may take of its machine: 600 MiB.
+const _: () = assert!(
+    POOL_ROOM.bytes + WAITING_ROOM.bytes + ADMISSION_ROOM.bytes + PEER_QUEUE * MAX_PEER_FRAME_BYTES < 512 * 1024 * 1024
+);
+
+const fn is_shared(room: Room) -> bool {
+    room.bytes >= 64 * MAX_TRANSACTION_BYTES && room.items >= 1024
+}

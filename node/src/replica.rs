@@ -11,6 +11,7 @@ mod event;
 mod follow;
 mod lead;
 mod read;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -25,13 +26,13 @@ use quipu_ledger::block::Executed;
 use quipu_ledger::rules::ChainTip;
 
 use self::agreement::Agreement;
-use self::answer::Waiting;
 use self::clocks::Clocks;
-pub use self::event::{Action, Event, ExecutedBlock, Ticket};
+pub use self::event::{Action, Event, ExecutedBlock, Origin, Ticket};
 use self::follow::Held;
 use self::lead::Leading;
 pub(crate) use self::lead::vote_entries;
 use self::read::Reads;
+use self::waiting::Waiting;
 use crate::chain_block::{ChainBlock, configuration, to_wire};
 use crate::client_protocol::ClockStatus;
 use crate::limits::{EXECUTION_QUEUE_BLOCKS, POOL_ROOM};
@@ -207,7 +208,7 @@ impl Replica {
             }
             Event::Engine { from, session, message } => self.message(moment, from, session, message, out),
             Event::Faulty { from } => self.feed(moment, Input::Distrust { leader: from }, out),
-            Event::Submit { ticket, transaction } => self.submitted(moment.now, ticket, transaction, out),
+            Event::Submit { origin, transaction } => self.submitted(moment.now, origin, transaction, out),
             Event::Read { ticket } => self.read(moment, ticket, out),
             Event::ReadIndex { from, session, number } => self.read_for_peer(moment, from, session, number, out),
             Event::ReadHeight { number, height } => self.read_height(number, height, out),

@@ -24,6 +24,7 @@ use crate::chain_block::ChainBlock;
 use crate::client_protocol::{Answer, Rejection, Unavailable};
 use crate::clock::{self, SystemEntropy, Ticks};
 use crate::damage::Damages;
+use crate::door::Bringer;
 use crate::executor::{Execution, Fetch};
 use crate::gate::Gate;
 use crate::inspect::Known;
@@ -31,7 +32,7 @@ use crate::limits::{EVENTS_AT_ONCE, TICK_MS};
 use crate::log_writer::Write;
 use crate::network::Peers;
 use crate::passage::Passage;
-use crate::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
+use crate::replica::{Action, Event, ExecutedBlock, Moment, Origin, Replica, Ticket};
 use crate::stages::Stages;
 use crate::status::SharedStatus;
 use crate::youngest::Youngest;
@@ -45,8 +46,8 @@ pub enum RunEvent {
     Submit {
         /// The transaction.
         transaction: VerifiedTransaction,
-        /// The client of this node, if any.
-        answer: Option<oneshot::Sender<Answer>>,
+        /// Who brings it.
+        bringer: Bringer,
         /// When it was admitted.
         since: Instant,
     },
@@ -209,19 +210,22 @@ impl Runner {
             }
             RunEvent::Submit {
                 transaction,
-                answer,
+                bringer,
                 since,
             } => {
                 self.hands.stages.replica.queue.record(self.waited(since), 1);
                 if self.replica.leads() {
                     self.passage.submitted(transaction.id(), self.turn);
                 }
-                let ticket = answer.map(|answer| {
-                    let ticket = self.ticket();
-                    self.submitters.insert(ticket, answer);
-                    ticket
-                });
-                self.tell(Event::Submit { ticket, transaction }, actions);
+                let origin = match bringer {
+                    Bringer::Client { key, answer } => {
+                        let ticket = self.ticket();
+                        self.submitters.insert(ticket, answer);
+                        Origin::Client { key, ticket }
+                    }
+                    Bringer::Peer { slot, session } => Origin::Peer { slot, session },
+                };
+                self.tell(Event::Submit { origin, transaction }, actions);
             }
             RunEvent::Executed { block, since } => {
                 let count = u64::try_from(block.results.len()).unwrap_or(u64::MAX);

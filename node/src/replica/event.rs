@@ -6,6 +6,7 @@ use quipu_consensus::message::Message;
 use quipu_consensus::output::{Class, Evidence, LogOperation};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, TimeMs, TransactionId};
+use quipu_crypto::key::PublicKey;
 use quipu_ledger::block::{Block, Executed};
 use quipu_ledger::result::TransactionResult;
 use quipu_ledger::transaction::VerifiedTransaction;
@@ -16,6 +17,16 @@ use crate::client_protocol::{Receipt, Rejection};
 /// Names somebody who waits for an answer at this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// Who brings a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a variant's line says what its fields are")]
+pub enum Origin {
+    /// A client of this node, by the key of its connection; it waits for the answer.
+    Client { key: PublicKey, ticket: Ticket },
+    /// A peer, for a client of its own.
+    Peer { slot: Slot, session: SessionId },
+}
 
 /// What happened.
 #[derive(Debug)]
@@ -35,9 +46,9 @@ pub enum Event {
     },
     /// A peer sent a block or a vote that no honest node makes.
     Faulty { from: Slot },
-    /// A transaction to order; with a ticket where a client of this node waits for it.
+    /// A transaction to order.
     Submit {
-        ticket: Option<Ticket>,
+        origin: Origin,
         transaction: VerifiedTransaction,
     },
     /// A client wants to read what is committed now.

@@ -22,7 +22,7 @@ use quipu_node::inspect_peers::{self, Passed};
 use quipu_node::limits::{ENGINE_SETTINGS, REMEMBERED_BLOCKS};
 use quipu_node::log_writer;
 use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
-use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
+use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Origin, Replica, Ticket};
 use quipu_node::start::restore;
 use quipu_node::verified::VerifiedMemory;
 
@@ -278,7 +278,10 @@ impl Cluster {
         self.handle(
             node,
             Event::Submit {
-                ticket: Some(ticket),
+                origin: Origin::Client {
+                    key: self.client.public(),
+                    ticket,
+                },
                 transaction,
             },
         );
@@ -475,7 +478,7 @@ impl Cluster {
                         self.handle(
                             to,
                             Event::Submit {
-                                ticket: None,
+                                origin: Origin::Peer { slot: from, session },
                                 transaction,
                             },
                         );

@@ -32,7 +32,7 @@ use quipu_node::inspect_peers::{self, Passed};
 use quipu_node::limits::{ADMISSION_BATCH, READ_WAIT_MS};
 use quipu_node::network::decode_frame;
 use quipu_node::peer_protocol::{PeerFrame, TransactionBytes};
-use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Replica, Ticket};
+use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Origin, Replica, Ticket};
 use quipu_node::start::restore;
 use quipu_node::verified::VerifiedMemory;
 
@@ -114,13 +114,13 @@ enum FromPeer {
 /// A transaction at the door.
 struct Admission {
     bytes: Vec<u8>,
-    call: Option<u64>,
+    origin: Origin,
 }
 
 /// What admission says of one.
 enum Admitted {
-    In(Option<u64>, VerifiedTransaction),
-    Out(Option<u64>, Answer),
+    In(Origin, VerifiedTransaction),
+    Out(Origin, Answer),
 }
 
 /// Blocks to read.
@@ -331,7 +331,10 @@ impl Host {
         for delivery in self.setup.clients.borrow_mut().deliveries(self.node.slot) {
             self.door.push_back(Admission {
                 bytes: delivery.bytes,
-                call: Some(delivery.call),
+                origin: Origin::Client {
+                    key: self.setup.founding.client.public(),
+                    ticket: Ticket(delivery.call),
+                },
             });
         }
         self.work(entropy, disk, lets_flow, effects)?;

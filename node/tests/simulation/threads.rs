@@ -13,12 +13,9 @@ impl Host {
         } else if let Some(batch) = self.admitting.done(self.now) {
             for admitted in batch {
                 match admitted {
-                    Admitted::In(call, transaction) => {
-                        let ticket = call.map(Ticket);
-                        self.tell(entropy, Event::Submit { ticket, transaction });
-                    }
-                    Admitted::Out(Some(call), answer) => self.answer(call, &answer)?,
-                    Admitted::Out(None, _) => {}
+                    Admitted::In(origin, transaction) => self.tell(entropy, Event::Submit { origin, transaction }),
+                    Admitted::Out(Origin::Client { ticket, .. }, answer) => self.answer(ticket.0, &answer)?,
+                    Admitted::Out(Origin::Peer { .. }, _) => {}
                 }
             }
         } else if let Some(block) = self.executing.done(self.now) {
@@ -105,7 +102,8 @@ impl Host {
             Passed::On(event) => Ok(Some(event)),
             Passed::ToAdmission(transactions) => {
                 let bytes = transactions.into_iter().map(TransactionBytes::into_vec);
-                self.door.extend(bytes.map(|bytes| Admission { bytes, call: None }));
+                let origin = Origin::Peer { slot: from, session };
+                self.door.extend(bytes.map(|bytes| Admission { bytes, origin }));
                 Ok(None)
             }
             Passed::Faulty(finding) => Err(Violation {
@@ -123,21 +121,26 @@ impl Host {
             now: wall(&self.setup, self.node.slot).max(self.derived.time),
         };
         let mut outcome = Vec::new();
-        let (mut calls, mut transactions): (Vec<Option<u64>>, Vec<SignedTransaction>) = (Vec::new(), Vec::new());
-        for Admission { bytes, call } in batch {
+        let (mut origins, mut transactions): (Vec<Origin>, Vec<SignedTransaction>) = (Vec::new(), Vec::new());
+        for Admission { bytes, origin } in batch {
             match rules.check(bytes, |id| Ok(self.derived.find(id))) {
                 Ok(transaction) => {
-                    calls.push(call);
+                    origins.push(origin);
                     transactions.push(transaction);
                 }
-                Err(answer) => outcome.push(Admitted::Out(call, *answer)),
+                Err(answer) => outcome.push(Admitted::Out(origin, *answer)),
             }
         }
         let verdicts = self.verified.verify_all(transactions);
-        outcome.extend(calls.into_iter().zip(verdicts).map(|(call, verdict)| match verdict {
-            Ok(transaction) => Admitted::In(call, transaction),
-            Err(_) => Admitted::Out(call, Answer::Rejected(Rejection::BadSignature)),
-        }));
+        outcome.extend(
+            origins
+                .into_iter()
+                .zip(verdicts)
+                .map(|(origin, verdict)| match verdict {
+                    Ok(transaction) => Admitted::In(origin, transaction),
+                    Err(_) => Admitted::Out(origin, Answer::Rejected(Rejection::BadSignature)),
+                }),
+        );
         outcome
     }
 
