@@ -74,6 +74,10 @@ impl<P: Participant> Run<P> {
         if self.world.failed.is_some() {
             return;
         }
+        // A leader of before may have been there still when the faults ended.
+        if self.world.tally.acknowledged == acknowledged && self.is_held_back() {
+            return self.world.coverage.see(Sight::HeldBack);
+        }
         if self.world.tally.acknowledged == acknowledged {
             return self.fail("L3", format!("no write was acknowledged; {}", self.stand(&fates)));
         }
