@@ -98,7 +98,11 @@ fn search(chosen: &[&'static Mutant], seeds: u64) -> Vec<Killed> {
             if seed > seeds || left.is_empty() {
                 return;
             }
-            for mutant in differing(seed, left.iter().map(|place| chosen[*place])) {
+            let (frail, firm): (Vec<&Mutant>, Vec<&Mutant>) = left
+                .iter()
+                .map(|place| chosen[*place])
+                .partition(|mutant| mutant.frail_disks);
+            for mutant in differing(seed, &frail).into_iter().chain(differing(seed, &firm)) {
                 let place = left.iter().copied().find(|place| chosen[*place].name == mutant.name);
                 let (Some(place), Some(violation)) = (place, mutant.run(seed).violation) else {
                     continue;

@@ -8,9 +8,7 @@ mod network;
 mod planted;
 mod script;
 
-use network::simulate;
-use planted::mutants;
-use quipu_consensus::raft::RaftRules;
+use planted::{mutants, unseeded};
 
 #[test]
 fn every_mutant_is_killed_by_its_seed_and_the_product_passes_it() {
@@ -25,7 +23,7 @@ fn every_mutant_is_killed_by_its_seed_and_the_product_passes_it() {
             mutant.name, violation.detail
         );
         assert_eq!(
-            simulate(RaftRules, mutant.seed, false).violation,
+            mutant.run_product(mutant.seed).violation,
             None,
             "the product at seed {}",
             mutant.seed
@@ -36,7 +34,7 @@ fn every_mutant_is_killed_by_its_seed_and_the_product_passes_it() {
 #[test]
 fn every_mutant_breaks_its_scenario() {
     let scenarios = script::scenarios();
-    for mutant in mutants() {
+    for mutant in mutants().chain(unseeded()) {
         let broken = mutant.breaks(&scenarios);
         println!("{:<28} breaks {}", mutant.name, broken.join(" "));
         assert!(

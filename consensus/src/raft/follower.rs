@@ -47,7 +47,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
                         if last == append.previous {
                             // Taken for a success, that would be answered with more blocks.
                             self.take_commit(append, last);
-                            return self.reject(from, append, last);
+                            return self.refuse_what_fits(from, append, last);
                         }
                         last
                     }
@@ -151,9 +151,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
 
     fn accept(&mut self, to: Slot, append: &Append<B>, last: BlockId) {
         if !self.takes_part() {
-            // D-10: a recovering node acknowledges nothing. A refusal shows what it has of the message, and so what to
-            // send next; its own tip, on a fork that it has no room to replace, would have the leader ask ever lower.
-            return self.reject(to, append, last);
+            // D-10: a recovering node acknowledges nothing.
+            return self.refuse_what_fits(to, append, last);
         }
         // Below the base the hash is not at hand, but the term is: what differs there is not acknowledged.
         if last.height < self.log.base().height && self.log.term(last.height) != Some(last.term) {
@@ -169,7 +168,12 @@ impl<B: Block, R: Rules> Raft<B, R> {
         self.send_after(to, Class::Control, Message::Accepted(accepted), Some(upto.height));
     }
 
-    /// Shows `tip`: the last block here, or where the message fits, the last one of it that is here.
+    /// Shows what to send next, though `last`, of the message, is here.
+    fn refuse_what_fits(&mut self, to: Slot, append: &Append<B>, last: BlockId) {
+        let shown = self.rules.shows(last, self.log.tip());
+        self.reject(to, append, shown);
+    }
+
     fn reject(&mut self, to: Slot, append: &Append<B>, tip: BlockId) {
         let at = append.previous.height.min(tip.height);
         let (conflict_term, conflict_first) = self.log.run(at).unwrap_or((tip.term, tip.height));

@@ -103,6 +103,12 @@ pub trait Rules {
         expired
     }
 
+    /// Whether every target of a transfer that failed is remembered, until all were tried: of three who could lead, two
+    /// may never hear the order (V-12).
+    fn remembers_targets(&self) -> bool {
+        true
+    }
+
     /// Whether an answer to a candidacy counts: it must answer this one, not an earlier one (V-5).
     fn answers_candidacy(&self, answered: (Term, u64, BlockId), asked: (Term, u64, BlockId)) -> bool {
         answered == asked
@@ -248,6 +254,12 @@ pub trait Rules {
     /// Whether the echo of a contact confirms a round of reads: a contact of that round or a later one (C-2r).
     fn confirms(&self, echoed: u64, round: u64) -> bool {
         echoed >= round
+    }
+
+    /// The last block that a refusal shows where the message fits: the message's, as far as it is held. The own tip, on a
+    /// fork for whose replacement there is no room, would have the leader ask ever lower (D-8, D-10).
+    fn shows(&self, fits: BlockId, _tip: BlockId) -> BlockId {
+        fits
     }
 
     /// Whether a refusal echoes the contact that it answers: its answer is in the own term, so only one of it. Who led

@@ -49,6 +49,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let (now, rules) = (self.now, &self.rules);
         let expired = |transfer: &mut Transfer| rules.gives_up_transfer(now >= transfer.until);
         if let Some(transfer) = lead.transfer.take_if(expired) {
+            if !rules.remembers_targets() {
+                lead.failed_transfers.clear();
+            }
             lead.failed_transfers.insert(transfer.target);
         }
     }

@@ -14,16 +14,16 @@ use quipu_consensus::block::Configuration;
 use quipu_consensus::input::{PersistSeq, SessionId};
 use quipu_consensus::output::VoteRecord;
 use quipu_consensus::raft::{RaftRules, Rules};
-use quipu_consensus::simulator::run::Report;
+use quipu_consensus::simulator::run::{Options, Report};
 use quipu_crypto::hash::Hash;
 use quipu_crypto::id::{BlockId, Height, Slot, Term};
 
-use crate::network::simulate;
+use crate::network::{RUN_MS, lasting, simulate_for};
 use crate::script;
 
 /// Makes a type for each planted bug, and the table of them.
 macro_rules! mutants {
-    ($($(#[$doc:meta])* $name:ident, $seed:literal, $invariant:literal, $scenario:literal: { $($rule:tt)* })*) => {
+    (frail_disks: $frail:literal; $($(#[$doc:meta])* $name:ident, $seed:literal, $invariant:literal, $scenario:literal: { $($rule:tt)* })*) => {
         $(
             $(#[$doc])*
             struct $name;
@@ -33,6 +33,7 @@ macro_rules! mutants {
         pub const MUTANTS: &[Mutant] = &[$(
             Mutant {
                 name: stringify!($name),
+                frail_disks: $frail,
                 seed: $seed,
                 invariant: $invariant,
                 scenario: $scenario,
@@ -46,11 +47,14 @@ mod reads;
 mod replication;
 mod starts;
 mod storage;
+mod unseeded;
 mod votes;
 
 /// A planted bug.
 pub struct Mutant {
     pub name: &'static str,
+    /// Whether its seeds are run on disks that forget often.
+    pub frail_disks: bool,
     /// The first seed that kills it.
     pub seed: u64,
     /// What breaks there.
@@ -63,7 +67,20 @@ pub struct Mutant {
 impl Mutant {
     /// Runs the network of `seed` with this bug in every node.
     pub fn run(&self, seed: u64) -> Report {
-        simulate(self.rules, seed, false)
+        self.run_with(self.rules, seed)
+    }
+
+    /// Runs the same network with the product's rules.
+    pub fn run_product(&self, seed: u64) -> Report {
+        self.run_with(RaftRules, seed)
+    }
+
+    fn run_with<R: Rules + Clone>(&self, rules: R, seed: u64) -> Report {
+        let options = Options {
+            frail_disks: self.frail_disks,
+            ..lasting(RUN_MS)
+        };
+        simulate_for(rules, seed, options)
     }
 
     /// Plays a scenario with this bug in every node.
@@ -79,7 +96,12 @@ impl Mutant {
     }
 }
 
-/// All of them.
+/// Those that a scenario kills, and no seed that is known.
+pub fn unseeded() -> impl Iterator<Item = &'static Mutant> {
+    unseeded::MUTANTS.iter()
+}
+
+/// Those that a seed kills, and a scenario.
 pub fn mutants() -> impl Iterator<Item = &'static Mutant> {
     let tables = [
         votes::MUTANTS,
@@ -99,10 +121,15 @@ pub struct Planted(&'static (dyn Rules + Sync));
 #[derive(Clone, Copy)]
 struct Compared<'a>(&'a [(&'a Mutant, AtomicBool)]);
 
-/// Those that decide otherwise than the product in the network of `seed`: for the others that run is the product's.
-pub fn differing<'a>(seed: u64, mutants: impl Iterator<Item = &'a Mutant>) -> Vec<&'a Mutant> {
-    let compared: Vec<(&Mutant, AtomicBool)> = mutants.map(|mutant| (mutant, AtomicBool::new(false))).collect();
-    let product = simulate(Compared(&compared), seed, false).violation;
+/// Those that decide otherwise than the product in the network of `seed`: for the others that run is the product's. All
+/// are run on disks of one kind.
+pub fn differing<'a>(seed: u64, mutants: &[&'a Mutant]) -> Vec<&'a Mutant> {
+    let Some(first) = mutants.first() else {
+        return Vec::new();
+    };
+    let fresh = |mutant: &&'a Mutant| (*mutant, AtomicBool::new(false));
+    let compared: Vec<(&Mutant, AtomicBool)> = mutants.iter().map(fresh).collect();
+    let product = first.run_with(Compared(&compared), seed).violation;
     assert_eq!(product, None, "the product at seed {seed}");
     let differ = compared
         .into_iter()
@@ -145,6 +172,7 @@ handed_on! {
     fn keeps_leading(&self, answered_by_quorum: bool) -> bool;
     fn obeys_order(&self, ordered: Term, own: Term, by_leader: bool) -> bool;
     fn gives_up_transfer(&self, expired: bool) -> bool;
+    fn remembers_targets(&self) -> bool;
     fn answers_candidacy(&self, answered: (Term, u64, BlockId), asked: (Term, u64, BlockId)) -> bool;
     fn quorum(&self, configuration: &Configuration, agree: &dyn Fn(Slot) -> bool) -> bool;
     fn quorum_height(&self, configuration: &Configuration, held: &dyn Fn(Slot) -> Height) -> Height;
@@ -175,6 +203,7 @@ handed_on! {
     fn read_needs_round(&self) -> bool;
     fn confirms(&self, echoed: u64, round: u64) -> bool;
     fn echoes(&self, asked: Term, own: Term, takes_part: bool) -> bool;
+    fn shows(&self, fits: BlockId, tip: BlockId) -> BlockId;
     fn tells_lost_reads(&self) -> bool;
     fn answers_start(&self, answered: u64, own: u64) -> bool;
     fn has_forgotten(&self, started: bool, voted: bool, accepted: bool) -> bool;

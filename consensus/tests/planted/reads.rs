@@ -6,6 +6,7 @@ use quipu_crypto::id::Term;
 use super::{Mutant, Planted};
 
 mutants! {
+    frail_disks: false;
     /// C-1r: a new leader reads before it knows what is committed.
     ReadsTooEarly, 2, "I18", "c01r": {
         fn reads_at(&self, _committed: Term, _own: Term) -> bool { true }

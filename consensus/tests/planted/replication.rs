@@ -8,6 +8,7 @@ use quipu_crypto::id::{BlockId, Height, Slot, Term};
 use super::{Mutant, Planted};
 
 mutants! {
+    frail_disks: false;
     /// the commit height is one place too high in the sorted list.
     CommitsOneTooFew, 1, "I6", "r01": {
         fn quorum_height(&self, configuration: &Configuration, held: &dyn Fn(Slot) -> Height) -> Height {

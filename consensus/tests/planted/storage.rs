@@ -7,6 +7,7 @@ use quipu_crypto::id::{BlockId, Height};
 use super::{Mutant, Planted};
 
 mutants! {
+    frail_disks: false;
     /// P1, P2: nothing waits for its write.
     SendsBeforeSync, 1, "I20", "v02": {
         fn gate(&self, _vote: Option<PersistSeq>, _blocks: Option<PersistSeq>) -> Option<PersistSeq> { None }
@@ -54,5 +55,9 @@ mutants! {
     /// What was lost on its way to a node that cannot acknowledge is never sent again.
     SendsOnlyOnce, 60, "L2", "d10": {
         fn sends_again_after(&self, _patience_ms: u64) -> u64 { u64::MAX }
+    }
+    /// A restart ends a recovery.
+    ForgetsThatItRecovers, 8070, "I3", "d10": {
+        fn notes_recovery(&self, _noted: bool) -> bool { false }
     }
 }

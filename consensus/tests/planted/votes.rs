@@ -9,6 +9,7 @@ use quipu_crypto::id::{BlockId, Slot, Term};
 use super::{Mutant, Planted};
 
 mutants! {
+    frail_disks: false;
     /// V-3: stepping down within a term frees its vote.
     ForgetsVoteOnStepDown, 1, "I8", "v03": {
         fn step_down(&self, _record: VoteRecord, term: Term) -> VoteRecord {
