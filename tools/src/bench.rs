@@ -34,7 +34,7 @@ use crate::tx::sign::Signer;
 use crate::value::{read_namespace, with};
 use keys::{KeySpace, Keys};
 use load::Load;
-use supply::{MEMORY, Plan, Supply};
+use supply::{MEMORY_MIB, Plan, Supply};
 
 /// Steps that one client takes in a second at most: what is made ready for a run by time.
 const PER_CLIENT: u64 = 4_000;
@@ -110,6 +110,10 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "BYTES", default_value_t = 200)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=200_000))]
     value_bytes: u32,
+    /// Memory for what is signed before the clock starts. What does not fit is signed while it runs, which takes
+    /// processor time from nodes on the same machine.
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    memory: u64,
     /// What the transactions do.
     #[arg(long, value_enum, default_value_t)]
     workload: Workload,
@@ -250,7 +254,7 @@ impl Bench {
             seed: self.seed,
             signer: Signer::new(session, Some(lifetime)),
             count: self.wanted(),
-            memory: MEMORY,
+            memory: self.memory.saturating_mul(1024 * 1024),
         })
     }
 

@@ -22,8 +22,8 @@ use crate::tx::sign::Signer;
 
 /// Steps that are drawn and signed together.
 const CHUNK: u64 = 1024;
-/// Bytes that signed transactions may take.
-pub(super) const MEMORY: u64 = 512 * 1024 * 1024;
+/// What signed transactions may take where nothing else is said, MiB.
+pub(super) const MEMORY_MIB: u64 = 512;
 /// What a signed transaction takes beside its value, which it holds twice: as it is, and as it is sent.
 const BESIDE_VALUE: u64 = 600;
 
@@ -292,7 +292,7 @@ pub(super) mod tests {
                 Duration::from_secs(60),
             ),
             count,
-            memory: MEMORY,
+            memory: MEMORY_MIB * 1024 * 1024,
         }
     }
 
