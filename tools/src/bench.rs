@@ -112,7 +112,8 @@ pub(crate) struct Bench {
     value_bytes: u32,
     /// Memory for what is signed before the clock starts. What does not fit is signed while it runs, which takes
     /// processor time from nodes on the same machine.
-    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=65_536))]
     memory: u64,
     /// What the transactions do.
     #[arg(long, value_enum, default_value_t)]

@@ -256,8 +256,8 @@ pub trait Rules {
         echoed >= round
     }
 
-    /// The last block that a refusal shows where the message fits: the message's, as far as it is held. The own tip, on a
-    /// fork for whose replacement there is no room, would have the leader ask ever lower (D-8, D-10).
+    /// The last block that a refusal shows where the message fits: the message's, as far as it is held. The own tip, on
+    /// a fork for whose replacement there is no room, would have the leader ask ever lower (D-8, D-10).
     fn shows(&self, fits: BlockId, _tip: BlockId) -> BlockId {
         fits
     }

@@ -23,7 +23,10 @@ use crate::script;
 
 /// Makes a type for each planted bug, and the table of them.
 macro_rules! mutants {
-    (frail_disks: $frail:literal; $($(#[$doc:meta])* $name:ident, $seed:literal, $invariant:literal, $scenario:literal: { $($rule:tt)* })*) => {
+    (
+        frail_disks: $frail:literal;
+        $($(#[$doc:meta])* $name:ident, $seed:literal, $invariant:literal, $scenario:literal: { $($rule:tt)* })*
+    ) => {
         $(
             $(#[$doc])*
             struct $name;
