@@ -110,18 +110,18 @@ pub struct Accepted {
     pub read_token: u64,
 }
 
-/// Does not fit, or is of an older term.
+/// Does not fit, or is of an older term; or fits, but finds no room, or comes to a node that acknowledges nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// The follower's term.
     pub term: Term,
-    /// The `previous` that did not fit.
+    /// The `previous` of the message.
     pub previous: Height,
     /// The follower's term at that height, or of its last block where it has none there.
     pub conflict_term: Term,
     /// First height of that term in the follower's chain.
     pub conflict_first: Height,
-    /// The follower's last block.
+    /// The follower's last block; where the message fits, the last one that the leader has as well.
     pub tip: BlockId,
     /// From [`Append::read_token`].
     pub read_token: u64,

@@ -162,7 +162,7 @@ impl Inspector {
         }
     }
 
-    /// An append whose parent is not known passes without blocks: the engine says what it has instead.
+    /// An append of which nothing is known passes without blocks: the engine says what it has instead.
     fn append(&mut self, append: Append<BlockBytes>) -> Result<Append<ChainBlock>, Finding> {
         let (mut append, encoded) = take_blocks(append);
         let mut parent = self.tip(&append.previous.hash);
@@ -175,7 +175,13 @@ impl Inspector {
                 // beginning.
                 parent = self.tip(&block.header().previous);
             }
-            let Some(tip) = parent.clone() else { continue };
+            let Some(tip) = parent.clone() else {
+                // The block itself may be the first one that is remembered: it is shown, and what follows is judged.
+                if let Some(known) = self.tip(&block.hash()) {
+                    append.previous = known.id();
+                }
+                continue;
+            };
             if blocks.is_empty() {
                 append.previous = tip.id();
             }

@@ -239,7 +239,7 @@ impl Replica {
             Event::Damaged { height, hash } => self.feed(moment, Input::Damaged { height, hash }, out),
             Event::Stop => {
                 self.stopping = true;
-                self.feed(moment, Input::Transfer { to: None }, out);
+                self.hand_over(moment, out);
             }
         }
     }
@@ -272,6 +272,9 @@ impl Replica {
             }
         }
         self.feed(moment, Input::Tick, out);
+        if self.stopping {
+            self.hand_over(moment, out);
+        }
         self.expire_waiting(moment, out);
         self.expire_reads(moment, out);
     }
@@ -457,8 +460,13 @@ impl Replica {
         self.reads_executed(height, out);
         self.retry_held(moment, out);
         if self.role == Role::Leader && self.agreement.in_minority(&configuration(self.tip.membership()).voters) {
-            self.feed(moment, Input::Transfer { to: None }, out);
+            self.hand_over(moment, out);
         }
+    }
+
+    /// Asks the engine to hand leadership over. Said again and again, it tries one target after the other.
+    fn hand_over(&mut self, moment: &mut Moment<'_>, out: &mut Vec<Action>) {
+        self.feed(moment, Input::Transfer { to: None }, out);
     }
 }
 

@@ -18,12 +18,14 @@ mod founding;
 use std::sync::Arc;
 
 use cluster::Cluster;
-use founding::Founding;
-use quipu_consensus::message::{Message, VoteAnswer, VoteSignature};
-use quipu_crypto::id::{BlockId, Height, Slot, Term};
+use founding::{BEGIN_MS, Founding, slot_of};
+use quipu_consensus::message::{Append, Message, VoteAnswer, VoteSignature};
+use quipu_crypto::id::{BlockId, Height, Slot, Term, TimeMs};
+use quipu_ledger::block::{Body, Executed, Items};
 use quipu_ledger::result::Outcome;
-use quipu_ledger::rules::ChainTip;
-use quipu_node::inspect::Inspector;
+use quipu_ledger::rules::{self, ChainTip};
+use quipu_node::chain_block::{ChainBlock, to_wire};
+use quipu_node::inspect::{Inspector, Known};
 use quipu_node::verified::VerifiedMemory;
 
 #[test]
@@ -83,6 +85,19 @@ fn what_a_killed_leader_acknowledged_is_on_the_others_and_waiting_clients_are_se
     cluster.run(4_000);
     cluster.assert_converged();
     assert_eq!(cluster.value(leader, "waiting").unwrap(), b"2");
+}
+
+#[test]
+fn a_stopping_leader_whose_order_is_lost_hands_over_to_another() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.run_until_leader();
+    let mut others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    others.sort_by_key(|node| cluster.slot(*node));
+    // Of two that hold the same the first one gets the order.
+    cluster.cut(leader, others[0]);
+    cluster.stop(leader);
+    cluster.run(1_500);
+    assert!(!cluster.leads(leader) && (cluster.leads(others[0]) || cluster.leads(others[1])));
 }
 
 #[test]
@@ -178,6 +193,45 @@ fn a_late_vote_for_a_block_that_is_not_known_here_neither_counts_nor_speaks_agai
         other => panic!("{other:?}"),
     }
     vote(genesis.id()).expect_err("it is signed by nobody");
+}
+
+#[test]
+fn of_blocks_whose_beginning_is_forgotten_the_last_one_that_is_remembered_is_shown() {
+    let founding = Founding::new(3);
+    let genesis = Arc::new(ChainTip::genesis(&founding.genesis.block()).unwrap());
+    let mut tips = vec![Arc::clone(&genesis)];
+    let mut blocks = Vec::new();
+    for term in 1..=3 {
+        let body = Body {
+            items: Items::Votes(Vec::new()),
+            certificate: None,
+        };
+        let tip = tips.last().unwrap();
+        let slot = slot_of(&founding.genesis, &founding.keys[0]);
+        let time = TimeMs(BEGIN_MS + term);
+        let header = tip.next(Term(term), time, slot, Executed::genesis(), &body);
+        let block = rules::seal(header, body, &founding.keys[0]).unwrap();
+        tips.push(Arc::new(tip.extend(&block).unwrap()));
+        blocks.push(ChainBlock::new(block, Arc::clone(tips.last().unwrap())));
+    }
+    let verified = Arc::new(VerifiedMemory::default());
+    let mut inspector = Inspector::new(Slot(1), verified, genesis, std::iter::empty()).remembering(1);
+    inspector.appended(Known::of(&blocks[2]).unwrap());
+    let append = Message::Append(Append {
+        term: Term(3),
+        previous: tips[1].id(),
+        blocks: blocks[1..].to_vec(),
+        commit: tips[1].id(),
+        read_token: 0,
+        sign_at: Height::ZERO,
+    });
+    match inspector.inspect(Slot(2), to_wire(append)) {
+        Ok(Message::Append(append)) => {
+            assert!(append.blocks.is_empty());
+            assert_eq!(append.previous, tips[3].id());
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -44,8 +44,8 @@ impl<B: Block, R: Rules> Raft<B, R> {
             && self.vote.term < Term::MAX
     }
 
-    /// Whoever may stand no longer does not go on with what it began: without room it could win and not even open its
-    /// term, and out of the configuration, or while it recovers, nobody is to follow it.
+    /// Whoever may stand no longer, for its disk is full or its host forbids it, does not go on with what it began: it
+    /// could win, and not even open its term.
     pub(super) fn keep_standing(&mut self) {
         let stands = matches!(self.stage, Stage::PreCandidate(_) | Stage::Candidate(_));
         if stands && !self.is_electable() {

@@ -168,9 +168,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
         self.send_after(to, Class::Control, Message::Accepted(accepted), Some(upto.height));
     }
 
-    /// Shows what to send next, though `last`, of the message, is here.
+    /// Shows what to send next, though `last`, of the message, is here: what follows it, or what is committed here,
+    /// which every leader has.
     fn refuse_what_fits(&mut self, to: Slot, append: &Append<B>, last: BlockId) {
-        let shown = self.rules.shows(last, self.log.tip());
+        let fits = std::cmp::max_by_key(last, self.commit, |id| id.height);
+        let shown = self.rules.shows(fits, self.log.tip());
         self.reject(to, append, shown);
     }
 

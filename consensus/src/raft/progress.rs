@@ -124,25 +124,24 @@ impl Progress {
     }
 
     /// Blocks up to `upto` are durable there, and are the leader's, whose last one stands at `tip`. Where that is no
-    /// news and not all, whoever answers may hold the blocks of a probe back, or have no room for them: one message of
-    /// them goes out again, and that only after `patience_ms`.
+    /// news and not all, whoever answers may hold the blocks of a probe back, or have no room for them: within
+    /// `patience_ms` they are not sent anew. Then the whole window is: the first message alone may be one of which
+    /// nothing is remembered there, and is passed over again.
     pub(crate) fn acknowledged(&mut self, upto: BlockId, tip: Height, now: Tick, patience_ms: u64) {
         let further = self.matched.is_none_or(|matched| upto.height > matched.height);
-        let probing = matches!(self.flow, Flow::Probe { .. });
-        if probing && !further && self.matched_height() < tip {
-            if self.probes_again(now, patience_ms) {
-                self.flow = Flow::Probe { sent: false };
-                self.next = self.matched_height().next();
+        let probes = matches!(self.flow, Flow::Probe { .. });
+        if probes && !further && self.matched_height() < tip {
+            if !self.probes_again(now, patience_ms) {
+                return;
             }
-            return;
+            self.probed = Some(now);
+        } else if probes || further {
+            self.has_news();
         }
         if further {
             self.matched = Some(upto);
             self.moved = now;
             self.advanced = now;
-        }
-        if probing || further {
-            self.probed = None;
         }
         while let Some((_, bytes)) = self.in_flight.front().copied().filter(|(last, _)| *last <= upto.height) {
             self.in_flight.pop_front();
@@ -157,6 +156,11 @@ impl Progress {
             }
             Flow::Stream => self.next = self.next.max(after),
         }
+    }
+
+    /// An answer shows that what was sent has arrived, or that nothing was left to send.
+    pub(crate) fn has_news(&mut self) {
+        self.probed = None;
     }
 
     /// Looks again from `next` on: something was refused or lost.

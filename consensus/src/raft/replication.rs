@@ -220,8 +220,11 @@ impl<B: Block, R: Rules> Raft<B, R> {
         let Some(last) = blocks.last().map(Block::id) else {
             return;
         };
-        let asked = Some(previous.height) == peer.next.previous();
-        if !asked || !log::chained(previous, &blocks) || !self.log.contains(last) {
+        if Some(previous.height) != peer.next.previous() {
+            // An answer came meanwhile, and something else is to be sent next.
+            return self.replicate(to);
+        }
+        if !log::chained(previous, &blocks) || !self.log.contains(last) {
             return;
         }
         let bytes = blocks.iter().fold(0_u64, |sum, block| sum.saturating_add(block.size()));
@@ -263,6 +266,9 @@ impl<B: Block, R: Rules> Raft<B, R> {
         match peer.flow {
             Flow::Probe { .. } if Some(rejected.previous) == peer.next.previous() => {
                 let again = peer.next != next || (next <= tip && peer.probes_again(peer.heard, retry));
+                if next > peer.next {
+                    peer.has_news();
+                }
                 peer.probe(next);
                 if !again || (next > tip && rejected.tip.height == tip) {
                     // The same question would get the same answer, be it that a recovering node holds everything and
@@ -308,7 +314,7 @@ impl<B: Block, R: Rules> Raft<B, R> {
     /// least one term of one of the two.
     fn meeting_point(&self, rejected: &Rejected) -> Height {
         if rejected.tip.height >= rejected.previous && self.log.contains(rejected.tip) {
-            // The follower holds more than was asked for: a recovering one, which shows its tip this way.
+            // The follower holds what was asked for, and says from where on it can be sent more.
             return rejected.tip.height.next();
         }
         let limit = rejected

@@ -98,6 +98,11 @@ pub trait Rules {
         ordered == own && by_leader
     }
 
+    /// Whether a transfer is begun: not while one runs, which has its time (V-12).
+    fn begins_transfer(&self, one_runs: bool) -> bool {
+        !one_runs
+    }
+
     /// Whether a transfer is given up that had its time: a leader that takes no blocks must end (V-12).
     fn gives_up_transfer(&self, expired: bool) -> bool {
         expired
@@ -256,8 +261,8 @@ pub trait Rules {
         echoed >= round
     }
 
-    /// The last block that a refusal shows where the message fits: the message's, as far as it is held. The own tip, on
-    /// a fork for whose replacement there is no room, would have the leader ask ever lower (D-8, D-10).
+    /// The last block that a refusal shows where the message fits: one that the leader has as well. The own tip, on a
+    /// fork for whose replacement there is no room, would have the leader ask ever lower (D-8, D-10).
     fn shows(&self, fits: BlockId, _tip: BlockId) -> BlockId {
         fits
     }

@@ -122,7 +122,7 @@ pub(super) struct Leadership {
     pub(super) token: u64,
     pub(super) reads: Reads,
     pub(super) transfer: Option<Transfer>,
-    /// Whom transfers that failed were to, since all who could lead were last tried.
+    /// The targets of transfers that failed; empty again once every live voter is among them.
     pub(super) failed_transfers: BTreeSet<Slot>,
     pub(super) contact_due: Tick,
     pub(super) pace: Pace,

@@ -12,9 +12,13 @@ use crate::message::{Message, TimeoutNow};
 use crate::output::Class;
 
 impl<B: Block, R: Rules> Raft<B, R> {
-    /// Hands over to `to`, or to the live voter that holds most.
+    /// Hands over to `to`, or to the live voter that holds most. One at a time: begun anew at each request, a transfer
+    /// would have no end, and the leader takes no block meanwhile (V-12).
     pub(super) fn transfer(&mut self, to: Option<Slot>) {
         let Stage::Leader(lead) = &mut self.stage else { return };
+        if !self.rules.begins_transfer(lead.transfer.is_some()) {
+            return;
+        }
         let patience = self.settings.election_max_ms;
         let live: Vec<(Slot, Height)> = lead
             .progress

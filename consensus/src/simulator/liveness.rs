@@ -59,7 +59,7 @@ impl<P: Participant> Run<P> {
         if self.world.failed.is_some() {
             return;
         }
-        if term.is_none() && self.is_held_back() {
+        if term.is_none() && self.is_held_back(&fates) {
             return self.world.coverage.see(Sight::HeldBack);
         }
         if term.is_none() {
@@ -74,11 +74,11 @@ impl<P: Participant> Run<P> {
         if self.world.failed.is_some() {
             return;
         }
-        // A leader of before may have been there still when the faults ended.
-        if self.world.tally.acknowledged == acknowledged && self.is_held_back() {
-            return self.world.coverage.see(Sight::HeldBack);
-        }
-        if self.world.tally.acknowledged == acknowledged {
+        // A leader of before may stand at first: recovering nodes answer it, too.
+        let held_back = self.world.tally.acknowledged == acknowledged && self.is_held_back(&fates);
+        if held_back {
+            self.world.coverage.see(Sight::HeldBack);
+        } else if self.world.tally.acknowledged == acknowledged {
             return self.fail("L3", format!("no write was acknowledged; {}", self.stand(&fates)));
         }
         let elections = self.world.oracle.elections().saturating_sub(led);
@@ -89,15 +89,18 @@ impl<P: Participant> Run<P> {
             let backlog = self.world.tally.backlog;
             return self.fail("L4", format!("{backlog} things wait in a healed network"));
         }
-        self.converged(&fates);
+        if !held_back {
+            self.converged(&fates);
+        }
     }
 
-    /// Whether a node recovers whose disk has forgotten nothing. A peer's memory does not say in which term a block was
-    /// acknowledged, so a node whose chain has moved on since, within the latest term that the peer knows of, must take
-    /// it for forgotten, and may wait for those who are gone.
-    fn is_held_back(&self) -> bool {
-        let mut nodes = self.world.nodes.values();
-        nodes.any(|node| !node.hit && node.role() == Some(Role::Recovering))
+    /// Whether nobody can be elected because a node recovers whose disk has forgotten nothing. A peer's memory does not
+    /// say in which term a block was acknowledged. A node whose chain has moved on since, within the latest term that
+    /// the peer knows of, must take it for forgotten, and may wait for those who are gone.
+    fn is_held_back(&self, fates: &BTreeMap<Slot, Fate>) -> bool {
+        let sound = self.recovering(fates).any(|node| !node.hit);
+        let deciding = self.healed(fates).filter(|node| node.decides()).count();
+        sound && deciding <= self.world.nodes.len() / 2
     }
 
     /// Ends the faults, and draws what becomes of each node.

@@ -118,6 +118,12 @@ impl<P: Participant> Node<P> {
     pub(super) fn role(&self) -> Option<Role> {
         self.status.as_ref().map(|status| status.role)
     }
+
+    /// Whether it is up and takes part in deciding.
+    pub(super) fn decides(&self) -> bool {
+        self.role()
+            .is_some_and(|role| !matches!(role, Role::Waiting | Role::Recovering))
+    }
 }
 
 /// Something that will happen.

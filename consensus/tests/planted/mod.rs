@@ -174,6 +174,7 @@ handed_on! {
     fn hears_term(&self, asked: Term, near: Term, named_by_most: bool) -> bool;
     fn keeps_leading(&self, answered_by_quorum: bool) -> bool;
     fn obeys_order(&self, ordered: Term, own: Term, by_leader: bool) -> bool;
+    fn begins_transfer(&self, one_runs: bool) -> bool;
     fn gives_up_transfer(&self, expired: bool) -> bool;
     fn remembers_targets(&self) -> bool;
     fn answers_candidacy(&self, answered: (Term, u64, BlockId), asked: (Term, u64, BlockId)) -> bool;

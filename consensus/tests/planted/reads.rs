@@ -16,15 +16,11 @@ mutants! {
         fn read_needs_round(&self) -> bool { false }
     }
     /// C-2r: the echo of an earlier contact confirms a read.
-    CountsEarlierEchoes, 139, "I18", "c02r": {
+    CountsEarlierEchoes, 153, "I18", "c02r": {
         fn confirms(&self, echoed: u64, round: u64) -> bool { echoed.saturating_add(1) >= round }
     }
     /// C-7r: a leader that steps down says nothing to those who wait for a read.
     LosesReadsSilently, 1, "C-7r", "c07r": {
         fn tells_lost_reads(&self) -> bool { false }
-    }
-    /// C-2r: a refusal in a later term echoes the contact of an earlier one.
-    EchoesPassedTerms, 12481, "I18", "c02r": {
-        fn echoes(&self, _asked: Term, _own: Term, takes_part: bool) -> bool { takes_part }
     }
 }

@@ -59,7 +59,7 @@ mutants! {
         fn same_block(&self, held: BlockId, shown: BlockId) -> bool { held.height == shown.height }
     }
     /// a refusal takes the next block below what was acknowledged.
-    GoesBelowTheAcknowledged, 3, "R-14", "r14": {
+    GoesBelowTheAcknowledged, 9, "R-14", "r14": {
         fn next_after_refusal(&self, hinted: Height, _matched: Height) -> Height { hinted }
     }
     /// Follows leaders of terms that have passed.
@@ -85,11 +85,11 @@ mutants! {
         fn must_open(&self, _opened: bool) -> bool { false }
     }
     /// L4: as much is in flight as there is.
-    IgnoresTheWindow, 2, "L4", "r17": {
+    IgnoresTheWindow, 1, "L4", "r17": {
         fn window(&self, _bytes: u64) -> u64 { u64::MAX }
     }
     /// a leader without a quorum takes whatever comes.
-    TakesWithoutEnd, 128, "L4", "r15": {
+    TakesWithoutEnd, 25, "L4", "r15": {
         fn is_full(&self, _uncommitted_bytes: u64, _limit: u64) -> bool { false }
     }
 }

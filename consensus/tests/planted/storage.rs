@@ -33,7 +33,7 @@ mutants! {
         fn proven_after_cut(&self, durable: BlockId, _below: BlockId) -> BlockId { durable }
     }
     /// P4: a start takes all that is on its disk for committed.
-    TakesItsTipForCommitted, 3, "I5", "d05": {
+    TakesItsTipForCommitted, 1, "I7", "d05": {
         fn restored_commit(&self, _hint: Height, tip: Height) -> Height { tip }
     }
     /// D-1: goes on after a failed write.
@@ -45,7 +45,7 @@ mutants! {
         fn takes_blocks(&self, _may_append: bool) -> bool { true }
     }
     /// D-4: does not compare its log with what it noted of it.
-    OverlooksItsLostEnd, 43, "I3", "d04": {
+    OverlooksItsLostEnd, 83, "I3", "d04": {
         fn has_lost_its_end(&self, _noted_is_held: bool) -> bool { false }
     }
     /// D-8: sends blocks again for every answer that is no news, also to who has no room for them.
@@ -53,11 +53,7 @@ mutants! {
         fn sends_again_after(&self, _patience_ms: u64) -> u64 { 0 }
     }
     /// What was lost on its way to a node that cannot acknowledge is never sent again.
-    SendsOnlyOnce, 60, "L2", "d10": {
+    SendsOnlyOnce, 43, "L2", "d10": {
         fn sends_again_after(&self, _patience_ms: u64) -> u64 { u64::MAX }
-    }
-    /// A restart ends a recovery.
-    ForgetsThatItRecovers, 8070, "I3", "d10": {
-        fn notes_recovery(&self, _noted: bool) -> bool { false }
     }
 }

@@ -21,7 +21,7 @@ mutants! {
         fn vote_is_free(&self, record: VoteRecord, term: Term, _candidate: Slot) -> bool { term >= record.term }
     }
     /// Votes for a term that has passed.
-    VotesInPassedTerms, 14, "halt", "v07": {
+    VotesInPassedTerms, 38, "halt", "v07": {
         fn vote_is_free(&self, record: VoteRecord, term: Term, candidate: Slot) -> bool {
             term > record.term || record.voted_for.is_none_or(|slot| slot == candidate)
         }
@@ -35,7 +35,7 @@ mutants! {
         fn answers_candidacy(&self, _answered: (Term, u64, BlockId), _asked: (Term, u64, BlockId)) -> bool { true }
     }
     /// V-6: the longer chain wins, whatever its term.
-    LongerChainWins, 5, "I3", "v06": {
+    LongerChainWins, 20, "I3", "v06": {
         fn up_to_date(&self, candidate: BlockId, own: BlockId) -> bool { candidate.height >= own.height }
     }
     /// V-6: the later term wins, however short the chain.
@@ -70,11 +70,11 @@ mutants! {
         fn own_vote_counts(&self, _durable: bool) -> bool { true }
     }
     /// V-10: stands for election without asking, so whoever was cut off comes back with a later term.
-    StandsWithoutAsking, 78, "L1", "v10": {
+    StandsWithoutAsking, 17, "L1", "v10": {
         fn asks_before_standing(&self) -> bool { false }
     }
     /// V-7: an old node does not learn the term from refusals.
-    IgnoresLaterTerms, 20, "L2", "v07": {
+    IgnoresLaterTerms, 24, "L1", "v07": {
         fn heeds_later_term(&self, _seen: Term, _own: Term) -> bool { false }
     }
     /// V-7: a refused question is answered in the term asked for.
@@ -86,7 +86,7 @@ mutants! {
         fn contacts(&self, _due: bool) -> bool { false }
     }
     /// V-12: a leader whose transfer failed takes no blocks any more.
-    NeverGivesUpTransfer, 175, "L3", "v12": {
+    NeverGivesUpTransfer, 99, "L3", "v12": {
         fn gives_up_transfer(&self, _expired: bool) -> bool { false }
     }
     /// V-11: every node waits equally long.
@@ -107,7 +107,7 @@ mutants! {
         }
     }
     /// P-2, P-5: a leader that nobody answers goes on leading.
-    LeadsUnanswered, 26, "L1", "v08": {
+    LeadsUnanswered, 2, "L1", "v08": {
         fn keeps_leading(&self, _answered_by_quorum: bool) -> bool { true }
     }
 }

@@ -1,6 +1,6 @@
 //! A network of replicas over real stores in one thread: every action is performed at once or queued here.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use quipu_consensus::input::{Entropy, PersistSeq, SessionId, Tick};
@@ -68,6 +68,8 @@ pub(crate) struct Cluster {
     now: u64,
     session: u64,
     sessions: BTreeMap<(usize, usize), SessionId>,
+    /// On which ways nothing arrives, from whom to whom.
+    cut: BTreeSet<(usize, usize)>,
     tickets: u64,
     entropy: Seeded,
 }
@@ -94,6 +96,7 @@ impl Cluster {
             now: 0,
             session: 0,
             sessions: BTreeMap::new(),
+            cut: BTreeSet::new(),
             tickets: 0,
             entropy: Seeded(7),
         };
@@ -105,7 +108,7 @@ impl Cluster {
         self.genesis.membership()
     }
 
-    fn slot(&self, node: usize) -> Slot {
+    pub(crate) fn slot(&self, node: usize) -> Slot {
         slot_of(&self.genesis, &self.members[node].key)
     }
 
@@ -184,6 +187,23 @@ impl Cluster {
         }
     }
 
+    /// Nothing that `from` sends arrives at `to` any more.
+    pub(crate) fn cut(&mut self, from: usize, to: usize) {
+        self.cut.insert((from, to));
+    }
+
+    /// A node is told to stop: it hands over what it leads.
+    pub(crate) fn stop(&mut self, node: usize) {
+        self.handle(node, Event::Stop);
+        self.deliver();
+    }
+
+    /// Whether a node leads.
+    pub(crate) fn leads(&self, node: usize) -> bool {
+        let running = self.members[node].running.as_ref();
+        running.is_some_and(|running| running.replica.leads())
+    }
+
     /// A node hears late of a session with `peer` that ended before the present one began.
     pub(crate) fn hear_of_an_ended_session(&mut self, node: usize, peer: usize) {
         let session = SessionId(0);
@@ -241,13 +261,7 @@ impl Cluster {
     pub(crate) fn run_until_leader(&mut self) -> usize {
         for _ in 0..500 {
             self.run(10);
-            let leads = |node: &usize| {
-                self.members[*node]
-                    .running
-                    .as_ref()
-                    .is_some_and(|run| run.replica.leads())
-            };
-            if let Some(leader) = (0..self.members.len()).find(leads) {
+            if let Some(leader) = (0..self.members.len()).find(|node| self.leads(*node)) {
                 self.run(200);
                 return leader;
             }
@@ -458,7 +472,7 @@ impl Cluster {
     fn deliver(&mut self) {
         while let Some((from, to, session, bytes)) = self.wires.pop_front() {
             // A session that has ended swallows what is sent over it.
-            if self.sessions.get(&(from.min(to), from.max(to))) != Some(&session) {
+            if self.cut.contains(&(from, to)) || self.sessions.get(&(from.min(to), from.max(to))) != Some(&session) {
                 continue;
             }
             let from = self.slot(from);
