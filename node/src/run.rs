@@ -358,7 +358,12 @@ impl Runner {
         }
     }
 
+    /// The first reason is the cause: what breaks after it breaks because of it.
     fn halt(&mut self, reason: String) {
+        if matches!(self.stop, Some(Stopping { reason: Err(_), .. })) {
+            tracing::debug!(reason, "this broke too");
+            return;
+        }
         tracing::error!(reason, "the node halts");
         self.stop = Some(Stopping {
             until: 0,

@@ -192,9 +192,11 @@ fn a_write_that_fails_ends_the_process_and_nothing_acknowledged_is_lost() {
     });
     assert!(!network.ends(0), "it must not call that a success");
     let log = network.tail(0);
-    assert!(log.contains("writing the log failed; the node stops"), "{log}");
     assert!(log.contains("No space left on device"), "{log}");
-    assert_eq!(log.matches("writing the log failed").count(), 1, "it tried once: {log}");
+    assert_eq!(log.matches("the node halts").count(), 1, "one cause: {log}");
+    // Whichever met the end of the disk first; a store that has failed once takes no more from either.
+    let failures = ["writing the log failed", "could not be executed"].map(|failure| log.matches(failure).count());
+    assert!(matches!(failures, [1, 0] | [0, 1] | [1, 1]), "each tried once: {log}");
     empty(&network.dir(0));
     network.launch(0);
     runtime.block_on(async {
