@@ -120,6 +120,22 @@ impl SignedTransaction {
         })
     }
 
+    /// Whom the bytes of a transaction name as their sender: a claim, which costs no more than looking. None where they
+    /// are too short for one.
+    #[must_use]
+    pub fn claimed_sender(bytes: &[u8]) -> Option<PublicKey> {
+        // As the body begins.
+        let (head, _) = postcard::take_from_bytes::<(u8, NetworkId, PublicKey)>(bytes).ok()?;
+        Some(head.2)
+    }
+
+    /// The id that bytes have if they are a transaction. None where they are too short for one.
+    #[must_use]
+    pub fn id_of(bytes: &[u8]) -> Option<TransactionId> {
+        let (body, _) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
+        Some(TransactionId(Hash::of(Context::Transaction, &[body])))
+    }
+
     /// Hash of the body's bytes.
     #[must_use]
     pub const fn id(&self) -> TransactionId {

@@ -71,6 +71,10 @@ fn decode_all(bytes: &[u8]) {
     strict::<Frontier>(bytes);
     if let Ok(transaction) = SignedTransaction::decode(bytes.to_vec()) {
         assert_eq!(&transaction.bytes()[..], bytes);
+        // What may be known of it before it is decoded.
+        let claimed = SignedTransaction::claimed_sender(bytes);
+        assert_eq!(claimed, Some(transaction.body().sender));
+        assert_eq!(SignedTransaction::id_of(bytes), Some(transaction.id()));
     }
     if let Ok(body) = Body::decode(bytes) {
         assert_eq!(body.encode(), bytes);

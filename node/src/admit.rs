@@ -18,7 +18,7 @@ use quipu_ledger::transaction::SignedTransaction;
 
 use crate::client_protocol::{Answer, Receipt, Rejection, Unavailable};
 use crate::clock;
-use crate::door::{Admission, Inside};
+use crate::door::{Admission, Bringer, Inside};
 use crate::run::RunEvent;
 use crate::stages::Stages;
 use crate::status::SharedStatus;
@@ -43,23 +43,27 @@ pub struct Admitter {
 impl Admitter {
     /// Serves the queue until its senders are gone.
     pub fn run(&self, inside: &Inside) {
-        while let Some(batch) = inside.batch() {
-            let begun = Instant::now();
-            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            for admission in &batch {
-                let waited = begun.saturating_duration_since(admission.since);
-                self.stages.admission.queue.record(waited, 1);
-            }
-            let goes_on = self.admit(batch);
-            self.stages.admission.served(begun, count);
-            if !goes_on {
-                return;
-            }
+        while self.serve(inside) {}
+    }
+
+    /// Waits for a batch and lets it in; `false` once no more can come, or nobody takes what is admitted.
+    pub fn serve(&self, inside: &Inside) -> bool {
+        let Some(batch) = inside.batch() else {
+            return false;
+        };
+        let begun = Instant::now();
+        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+        for admission in &batch {
+            let waited = begun.saturating_duration_since(admission.since);
+            self.stages.admission.queue.record(waited, 1);
         }
+        let goes_on = self.admit(batch, inside);
+        self.stages.admission.served(begun, count);
+        goes_on
     }
 
     /// Checks a batch; `false` once nobody takes what is admitted.
-    fn admit(&self, batch: Vec<Admission>) -> bool {
+    fn admit(&self, batch: Vec<Admission>, inside: &Inside) -> bool {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut transactions = Vec::with_capacity(batch.len());
         for Admission { bytes, bringer, .. } in batch {
@@ -85,7 +89,12 @@ impl Admitter {
                         return false;
                     }
                 }
-                Err(_) => bringer.reply(Answer::Rejected(Rejection::BadSignature)),
+                Err(_) => {
+                    if let Bringer::Peer { slot, .. } = bringer {
+                        inside.disbelieve(slot);
+                    }
+                    bringer.reply(Answer::Rejected(Rejection::BadSignature));
+                }
             }
         }
         true

@@ -22,7 +22,7 @@ use crate::client_protocol::{
 };
 use crate::clock;
 use crate::damage::Damages;
-use crate::door::{Bringer, Door};
+use crate::door::Door;
 use crate::network::CallHandler;
 use crate::replica::Event;
 use crate::run::RunEvent;
@@ -119,7 +119,7 @@ impl ClientService {
         }
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.door.offer(Bringer::Client { key: caller, answer }, transaction);
+        self.door.offer(caller, transaction, answer);
         match tokio::time::timeout(SUBMIT_WAIT, answered).await {
             Ok(Ok(answer)) => {
                 if matches!(answer, Answer::Executed(_)) {

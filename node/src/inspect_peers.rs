@@ -8,7 +8,7 @@ use quipu_consensus::message::Message;
 use quipu_crypto::id::Slot;
 use tokio::sync::mpsc;
 
-use crate::door::{Bringer, Door};
+use crate::door::Door;
 use crate::inspect::{Finding, Inspector, Known};
 use crate::network::PeerEvent;
 use crate::peer_protocol::{PeerFrame, TransactionBytes};
@@ -40,6 +40,15 @@ pub fn pass(inspector: &mut Inspector, from: Slot, session: SessionId, frame: Pe
         PeerFrame::ReadHeight { number, height } => Passed::On(Event::ReadHeight { number, height }),
         PeerFrame::Clock { time } => Passed::On(Event::Clock { from, time }),
         PeerFrame::Expire { time } => Passed::On(Event::Expire { time }),
+        PeerFrame::Busy {
+            transactions,
+            retry_after_ms,
+        } => Passed::On(Event::Busy {
+            from,
+            session,
+            transactions,
+            retry_after_ms,
+        }),
     }
 }
 
@@ -85,10 +94,15 @@ pub fn run(
             } => match timed(stages, since, || pass(&mut inspector, from, session, frame)) {
                 Passed::On(event) => event,
                 Passed::ToAdmission(transactions) => {
-                    for bytes in transactions {
-                        door.offer(Bringer::Peer { slot: from, session }, bytes.into_vec());
+                    let refused = door.forwarded(from, session, transactions);
+                    if refused.is_empty() {
+                        continue;
                     }
-                    continue;
+                    Event::NoRoom {
+                        slot: from,
+                        session,
+                        transactions: refused,
+                    }
                 }
                 Passed::Faulty(finding) => {
                     tracing::error!(%from, %finding, "a peer sent what no honest node sends");

@@ -5,7 +5,7 @@
 //! never longer than [`MAX_PEER_FRAME_BYTES`]; blocks travel as the bytes in which they were made.
 
 use quipu_consensus::message::Message;
-use quipu_crypto::id::{Height, NetworkId, Slot, TimeMs};
+use quipu_crypto::id::{Height, NetworkId, Slot, TimeMs, TransactionId};
 use serde::{Deserialize, Serialize};
 
 /// ALPN of peer connections.
@@ -100,5 +100,12 @@ pub enum PeerFrame {
     Expire {
         /// The expiry waited for.
         time: TimeMs,
+    },
+    /// Answer to [`PeerFrame::Forward`]: there was no room for these, and nothing was done with them.
+    Busy {
+        /// Which.
+        transactions: Vec<TransactionId>,
+        /// When to try again, ms.
+        retry_after_ms: u64,
     },
 }

@@ -20,7 +20,7 @@ use quipu_consensus::engine::{Engine, Role, Status};
 use quipu_consensus::input::{Entropy, Input, SessionId, Tick};
 use quipu_consensus::message::{Message, Report};
 use quipu_consensus::output::{LogOperation, Output, RoleChange};
-use quipu_crypto::id::{BlockId, Height, NetworkId, Slot, TimeMs};
+use quipu_crypto::id::{BlockId, Height, NetworkId, Slot, TimeMs, TransactionId};
 use quipu_crypto::key::SecretKey;
 use quipu_ledger::block::Executed;
 use quipu_ledger::rules::ChainTip;
@@ -102,6 +102,8 @@ pub struct Replica {
     pool: Pool,
     leading: Leading,
     waiting: Waiting,
+    /// Forwarded transactions for which there was no room, to be told to those who sent them.
+    refusals: BTreeMap<(Slot, SessionId), Vec<TransactionId>>,
     reads: Reads,
     stopping: bool,
 }
@@ -143,6 +145,7 @@ impl Replica {
             pool: Pool::new(POOL_ROOM),
             leading: Leading::new(last_transactions),
             waiting: Waiting::default(),
+            refusals: BTreeMap::new(),
             reads: Reads::default(),
             stopping: false,
         }
@@ -209,6 +212,17 @@ impl Replica {
             Event::Engine { from, session, message } => self.message(moment, from, session, message, out),
             Event::Faulty { from } => self.feed(moment, Input::Distrust { leader: from }, out),
             Event::Submit { origin, transaction } => self.submitted(moment.now, origin, transaction, out),
+            Event::NoRoom {
+                slot,
+                session,
+                transactions,
+            } => self.refusals.entry((slot, session)).or_default().extend(transactions),
+            Event::Busy {
+                from,
+                session,
+                transactions,
+                retry_after_ms,
+            } => self.refused_by(from, session, &transactions, retry_after_ms, out),
             Event::Read { ticket } => self.read(moment, ticket, out),
             Event::ReadIndex { from, session, number } => self.read_for_peer(moment, from, session, number, out),
             Event::ReadHeight { number, height } => self.read_height(number, height, out),
@@ -250,6 +264,7 @@ impl Replica {
         self.cut_blocks(moment, out);
         self.dispatch_execution(out);
         self.forward(moment.now, out);
+        self.tell_refusals(out);
     }
 
     /// The leader, where it is known and can be reached.

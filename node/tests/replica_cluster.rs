@@ -17,7 +17,7 @@ mod founding;
 
 use std::sync::Arc;
 
-use cluster::Cluster;
+use cluster::{Cluster, Doors};
 use founding::{BEGIN_MS, Founding, slot_of};
 use quipu_consensus::message::{Append, Message, VoteAnswer, VoteSignature};
 use quipu_crypto::id::{BlockId, Height, Slot, Term, TimeMs};
@@ -25,6 +25,7 @@ use quipu_ledger::block::{Body, Executed, Items};
 use quipu_ledger::result::Outcome;
 use quipu_ledger::rules::{self, ChainTip};
 use quipu_node::chain_block::{ChainBlock, to_wire};
+use quipu_node::client_protocol::Rejection;
 use quipu_node::inspect::{Inspector, Known};
 use quipu_node::verified::VerifiedMemory;
 
@@ -50,6 +51,40 @@ fn three_nodes_execute_the_same_chain_whoever_takes_the_transaction() {
         assert_eq!(cluster.receipt(node, ticket).outcome, Outcome::Applied);
     }
     cluster.assert_converged();
+}
+
+#[test]
+fn a_client_of_a_follower_is_told_at_once_that_the_leader_has_no_room() {
+    let mut cluster = Cluster::start(3);
+    let follower = (cluster.run_until_leader() + 1) % 3;
+    cluster.doors = Doors::Full;
+    let refused = cluster.put(follower, "key", "1");
+    assert!(
+        matches!(cluster.rejection(follower, refused), Some(Rejection::Busy { retry_after_ms }) if *retry_after_ms > 0)
+    );
+    cluster.doors = Doors::Open;
+    let taken = cluster.put(follower, "key", "2");
+    cluster.run(500);
+    assert_eq!(cluster.receipt(follower, taken).outcome, Outcome::Applied);
+    assert_eq!(cluster.value(follower, "key").unwrap(), b"2");
+}
+
+#[test]
+fn what_was_sent_before_is_not_given_back_when_the_leader_has_no_room_for_it_later() {
+    let mut cluster = Cluster::start(3);
+    let follower = (cluster.run_until_leader() + 1) % 3;
+    cluster.doors = Doors::Deaf;
+    let ticket = cluster.put(follower, "key", "value");
+    cluster.doors = Doors::Full;
+    cluster.run(3_000);
+    assert_eq!(
+        cluster.rejection(follower, ticket),
+        None,
+        "the first sending may be in a block"
+    );
+    cluster.doors = Doors::Open;
+    cluster.run(2_000);
+    assert_eq!(cluster.receipt(follower, ticket).outcome, Outcome::Applied);
 }
 
 #[test]

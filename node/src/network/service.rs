@@ -21,9 +21,10 @@ use super::frame::{Batch, FrameReader};
 use super::session::{End, end_of};
 use super::shared::Shared;
 use crate::client_protocol::{
-    Answer, Call, CloseCode, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_WAITING_REQUESTS, Request, Response,
+    Answer, Call, CloseCode, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, MAX_WAITING_REQUESTS, Rejection, Request, Response,
     Unavailable,
 };
+use crate::limits::RETRY_AFTER_MS;
 
 /// Most bytes of requests that wait on one connection.
 const REQUEST_BUDGET: usize = 64 * 1024 * 1024;
@@ -163,7 +164,7 @@ impl Service {
             };
             match self.budget.charge(&request.call, bytes.len()) {
                 Some(charge) => self.begin(request, charge, calls),
-                None => self.busy(request.number).await?,
+                None => self.busy(request).await?,
             }
         }
     }
@@ -190,8 +191,14 @@ impl Service {
     }
 
     /// Tells the client to come back later. Waits where it does not take its answers: then it is read no further.
-    async fn busy(&self, number: u64) -> Option<()> {
-        let frame = encode(number, Answer::Unavailable(Unavailable::Busy));
+    async fn busy(&self, request: Request) -> Option<()> {
+        let answer = match request.call {
+            Call::Submit { .. } => Answer::Rejected(Rejection::Busy {
+                retry_after_ms: RETRY_AFTER_MS,
+            }),
+            _ => Answer::Unavailable(Unavailable::Busy),
+        };
+        let frame = encode(request.number, answer);
         self.outgoing.send(Outgoing { frame, _held: None }).await.ok()
     }
 }

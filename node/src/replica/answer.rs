@@ -5,9 +5,9 @@
 //! has reached its expiry (on an idle network the leader is asked to cut one).
 
 use quipu_consensus::engine::Role;
-use quipu_consensus::input::Tick;
+use quipu_consensus::input::{SessionId, Tick};
 use quipu_consensus::output::Class;
-use quipu_crypto::id::TimeMs;
+use quipu_crypto::id::{Slot, TimeMs, TransactionId};
 use quipu_ledger::operation::Version;
 use quipu_ledger::result::{Outcome, Reason};
 use quipu_ledger::transaction::VerifiedTransaction;
@@ -30,10 +30,10 @@ impl Replica {
         let id = transaction.id();
         let (key, ticket) = match origin {
             Origin::Client { key, ticket } => (key, ticket),
-            Origin::Peer { .. } => {
-                // Whoever waits for it waits there, and sends again.
-                if self.role == Role::Leader && !self.leading.in_chain(&id) {
-                    self.pool.add(transaction);
+            Origin::Peer { slot, session } => {
+                let wanted = self.role == Role::Leader && !self.leading.in_chain(&id);
+                if wanted && self.pool.add(transaction) == Added::Full {
+                    self.refusals.entry((slot, session)).or_default().push(id);
                 }
                 return;
             }
@@ -63,9 +63,10 @@ impl Replica {
             });
             return;
         }
-        let sent = leads.then_some(now);
-        let arrival = self.waiting.begin(transaction, ticket, sent);
-        if !leads {
+        let (arrival, unsettled) = self.waiting.begin(transaction, ticket);
+        if leads {
+            unsettled.goes(now);
+        } else {
             self.waiting.outbox.push(arrival);
         }
     }
@@ -76,14 +77,7 @@ impl Replica {
             return;
         }
         if self.role == Role::Leader {
-            for arrival in std::mem::take(&mut self.waiting.outbox) {
-                if let Some(unsettled) = self.waiting.get_mut(arrival) {
-                    if !self.leading.in_chain(&unsettled.transaction.id()) {
-                        self.pool.add(unsettled.transaction.clone());
-                    }
-                    unsettled.sent = Some(now);
-                }
-            }
+            self.put_into_pool(now, out);
             return;
         }
         let Some((leader, session)) = self.leader_session() else {
@@ -106,7 +100,7 @@ impl Replica {
             let Some(unsettled) = self.waiting.get_mut(arrival) else {
                 continue;
             };
-            unsettled.sent = Some(now);
+            unsettled.goes(now);
             size = size.saturating_add(unsettled.transaction.bytes().len());
             batch.push(TransactionBytes::from(unsettled.transaction.bytes().to_vec()));
             if size >= FORWARD_FRAME_BYTES {
@@ -115,6 +109,58 @@ impl Replica {
         }
         if !batch.is_empty() {
             send(&mut batch, &mut size);
+        }
+    }
+
+    fn put_into_pool(&mut self, now: Tick, out: &mut Vec<Action>) {
+        let mut full = Vec::new();
+        for arrival in std::mem::take(&mut self.waiting.outbox) {
+            let Some(unsettled) = self.waiting.get_mut(arrival) else {
+                continue;
+            };
+            unsettled.goes(now);
+            let id = unsettled.transaction.id();
+            if !self.leading.in_chain(&id) && self.pool.add(unsettled.transaction.clone()) == Added::Full {
+                full.push(id);
+            }
+        }
+        self.refuse(&full, RETRY_AFTER_MS, out);
+    }
+
+    /// The leader had no room for these.
+    pub(super) fn refused_by(
+        &mut self,
+        from: Slot,
+        session: SessionId,
+        transactions: &[TransactionId],
+        retry_after_ms: u64,
+        out: &mut Vec<Action>,
+    ) {
+        // What another says comes late: meanwhile they went to whoever leads now.
+        if self.leader_session() == Some((from, session)) {
+            self.refuse(transactions, retry_after_ms, out);
+        }
+    }
+
+    /// Answers *busy* to those who wait for these, where it is certain that nobody has them.
+    fn refuse(&mut self, transactions: &[TransactionId], retry_after_ms: u64, out: &mut Vec<Action>) {
+        for refused in transactions.iter().filter_map(|id| self.waiting.refuse(id)) {
+            let rejection = Rejection::Busy { retry_after_ms };
+            out.extend(refused.tickets().map(|ticket| Action::Reject {
+                ticket,
+                rejection: rejection.clone(),
+            }));
+        }
+    }
+
+    /// Tells peers for which of their transactions there was no room.
+    pub(super) fn tell_refusals(&mut self, out: &mut Vec<Action>) {
+        for ((slot, session), transactions) in std::mem::take(&mut self.refusals) {
+            let busy = PeerFrame::Busy {
+                transactions,
+                retry_after_ms: RETRY_AFTER_MS,
+            };
+            out.push(frame(slot, session, &busy));
         }
     }
 
@@ -166,7 +212,7 @@ impl Replica {
                 expired.push(unsettled.transaction.id());
             } else if expires_at <= moment.wall {
                 overdue = Some(overdue.map_or(expires_at, |later| later.max(expires_at)));
-            } else if nothing_to_send && is_silent(unsettled.sent, moment.now) {
+            } else if nothing_to_send && unsettled.is_due(moment.now) {
                 silent.push(arrival);
             }
         }
@@ -199,9 +245,4 @@ impl Replica {
             out.push(frame(leader, session, &PeerFrame::Expire { time }));
         }
     }
-}
-
-/// Whether what was sent then should have been heard of by now.
-fn is_silent(sent: Option<Tick>, now: Tick) -> bool {
-    sent.is_none_or(|sent| now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
 }

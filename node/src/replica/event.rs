@@ -51,6 +51,19 @@ pub enum Event {
         origin: Origin,
         transaction: VerifiedTransaction,
     },
+    /// There was no room at this node's door for these, which a peer had forwarded.
+    NoRoom {
+        slot: Slot,
+        session: SessionId,
+        transactions: Vec<TransactionId>,
+    },
+    /// The leader had no room for these.
+    Busy {
+        from: Slot,
+        session: SessionId,
+        transactions: Vec<TransactionId>,
+        retry_after_ms: u64,
+    },
     /// A client wants to read what is committed now.
     Read { ticket: Ticket },
     /// A follower wants to.

@@ -13,7 +13,7 @@ use quipu_ledger::transaction::VerifiedTransaction;
 
 use super::Ticket;
 use crate::fair::Shares;
-use crate::limits::WAITING_ROOM;
+use crate::limits::{FORWARD_AGAIN_MS, WAITING_ROOM};
 
 /// Somebody who waits, and who holds the place for that.
 #[derive(Debug)]
@@ -27,11 +27,25 @@ struct Place {
 pub(super) struct Unsettled {
     pub(super) transaction: VerifiedTransaction,
     places: Vec<Place>,
-    /// When it last went to the pool or to the leader.
-    pub(super) sent: Option<Tick>,
+    /// When it last went to the pool or to the leader; none where it goes next.
+    sent: Option<Tick>,
+    /// How often it went.
+    sendings: u32,
 }
 
 impl Unsettled {
+    /// It goes to the pool or to the leader.
+    pub(super) fn goes(&mut self, now: Tick) {
+        self.sent = Some(now);
+        self.sendings = self.sendings.saturating_add(1);
+    }
+
+    /// Whether it goes again now: what was sent should have been heard of.
+    pub(super) fn is_due(&self, now: Tick) -> bool {
+        self.sent
+            .is_none_or(|sent| now.0.saturating_sub(sent.0) >= FORWARD_AGAIN_MS)
+    }
+
     pub(super) fn tickets(&self) -> impl Iterator<Item = Ticket> + '_ {
         self.places.iter().map(|place| place.ticket)
     }
@@ -107,7 +121,7 @@ impl Waiting {
     }
 
     /// Somebody waits for a transaction that nobody has waited for.
-    pub(super) fn begin(&mut self, transaction: VerifiedTransaction, ticket: Ticket, sent: Option<Tick>) -> Arrival {
+    pub(super) fn begin(&mut self, transaction: VerifiedTransaction, ticket: Ticket) -> (Arrival, &mut Unsettled) {
         let holder = transaction.body().sender;
         self.shares.take(holder, transaction.bytes().len());
         self.last = Arrival(self.last.0.saturating_add(1));
@@ -115,10 +129,10 @@ impl Waiting {
         let unsettled = Unsettled {
             transaction,
             places: vec![Place { ticket, holder }],
-            sent,
+            sent: None,
+            sendings: 0,
         };
-        self.all.insert(self.last, unsettled);
-        self.last
+        (self.last, self.all.entry(self.last).or_insert(unsettled))
     }
 
     /// Its fate is known.
@@ -131,6 +145,16 @@ impl Waiting {
             bytes = 0;
         }
         Some(unsettled)
+    }
+
+    /// There was no room where it went. Settled with that, unless it went elsewhere before, or more than once: then
+    /// somebody may have taken it.
+    pub(super) fn refuse(&mut self, id: &TransactionId) -> Option<Unsettled> {
+        let unsettled = self.by_id.get(id).and_then(|arrival| self.all.get(arrival))?;
+        if unsettled.sendings > 1 {
+            return None;
+        }
+        self.settle(id)
     }
 
     /// Lets everything be sent once more: the leader changed.
@@ -184,7 +208,7 @@ mod tests {
                 break;
             }
             begun.push(next.clone());
-            waiting.begin(next, Ticket(0), None);
+            waiting.begin(next, Ticket(0));
         }
         let share = WAITING_ROOM.bytes / 2 / length;
         assert!(
@@ -207,7 +231,7 @@ mod tests {
         let mut waiting = Waiting::default();
         let (sender, other) = (key(1).public(), key(2).public());
         let first = transaction(1, 100);
-        waiting.begin(first.clone(), Ticket(0), None);
+        waiting.begin(first.clone(), Ticket(0));
         for ticket in 1..=WAITING_ROOM.items as u64 {
             if !waiting.has_room(&first, &other) {
                 break;
@@ -226,11 +250,31 @@ mod tests {
     }
 
     #[test]
+    fn only_what_went_once_is_given_back_where_there_was_no_room() {
+        let mut waiting = Waiting::default();
+        let (once, twice) = (transaction(1, 10), transaction(2, 10));
+        waiting.begin(once.clone(), Ticket(1)).1.goes(Tick(1));
+        let unsettled = waiting.begin(twice.clone(), Ticket(2)).1;
+        unsettled.goes(Tick(1));
+        assert!(!unsettled.is_due(Tick(FORWARD_AGAIN_MS)));
+        assert!(unsettled.is_due(Tick(1 + FORWARD_AGAIN_MS)));
+        unsettled.goes(Tick(1 + FORWARD_AGAIN_MS));
+        assert!(
+            waiting.refuse(&twice.id()).is_none(),
+            "the first sending may be in a block"
+        );
+        let refused = waiting.refuse(&once.id()).unwrap();
+        assert_eq!(refused.tickets().collect::<Vec<_>>(), [Ticket(1)]);
+        assert!(waiting.refuse(&once.id()).is_none(), "it is told once");
+        assert_eq!(waiting.len(), 1);
+    }
+
+    #[test]
     fn what_came_first_is_sent_again_first_whatever_its_id() {
         let mut waiting = Waiting::default();
         let came: Vec<_> = (0..40).map(|nonce| transaction(nonce, 10)).collect();
         for (ticket, transaction) in (0..).zip(&came) {
-            waiting.begin(transaction.clone(), Ticket(ticket), Some(Tick(1)));
+            waiting.begin(transaction.clone(), Ticket(ticket)).1.goes(Tick(1));
         }
         waiting.settle(&came[7].id());
         waiting.send_again();

@@ -139,7 +139,7 @@ struct Shared {
 
 impl Shared {
     fn begin_admission(&self, events: &Sender<RunEvent>) -> Door {
-        let (door, queue) = Door::new();
+        let (door, queue) = Door::new(Arc::clone(&self.membership));
         let admitter = Admitter {
             store: self.store.clone(),
             membership: Arc::clone(&self.membership),

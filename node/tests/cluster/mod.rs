@@ -16,12 +16,12 @@ use quipu_ledger::rules::{self, ChainTip};
 use quipu_ledger::store::{Executor, LogChange, Store};
 use quipu_ledger::transaction::{SignedTransaction, TransactionBody};
 use quipu_node::chain_block::ChainBlock;
-use quipu_node::client_protocol::Receipt;
+use quipu_node::client_protocol::{Receipt, Rejection};
 use quipu_node::inspect::{Inspector, Known};
 use quipu_node::inspect_peers::{self, Passed};
 use quipu_node::limits::{ENGINE_SETTINGS, REMEMBERED_BLOCKS};
 use quipu_node::log_writer;
-use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame};
+use quipu_node::peer_protocol::{MAX_PEER_FRAME_BYTES, PeerFrame, TransactionBytes};
 use quipu_node::replica::{Action, Event, ExecutedBlock, Moment, Origin, Replica, Ticket};
 use quipu_node::start::restore;
 use quipu_node::verified::VerifiedMemory;
@@ -51,11 +51,22 @@ struct Running {
     stalled: Option<VecDeque<(Height, Option<Block>)>>,
 }
 
+/// What a node does with transactions that a peer forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doors {
+    Open,
+    /// There is no room for them.
+    Full,
+    /// They get lost.
+    Deaf,
+}
+
 struct Member {
     dir: tempfile::TempDir,
     key: SecretKey,
     running: Option<Running>,
     receipts: HashMap<Ticket, Receipt>,
+    rejections: HashMap<Ticket, Rejection>,
     reads: HashMap<Ticket, bool>,
 }
 
@@ -71,6 +82,8 @@ pub(crate) struct Cluster {
     /// On which ways nothing arrives, from whom to whom.
     cut: BTreeSet<(usize, usize)>,
     tickets: u64,
+    /// Of every node.
+    pub(crate) doors: Doors,
     entropy: Seeded,
 }
 
@@ -85,6 +98,7 @@ impl Cluster {
                 key,
                 running: None,
                 receipts: HashMap::new(),
+                rejections: HashMap::new(),
                 reads: HashMap::new(),
             })
             .collect();
@@ -98,6 +112,7 @@ impl Cluster {
             sessions: BTreeMap::new(),
             cut: BTreeSet::new(),
             tickets: 0,
+            doors: Doors::Open,
             entropy: Seeded(7),
         };
         (0..count).for_each(|node| cluster.restart(node));
@@ -323,6 +338,10 @@ impl Cluster {
             .expect("the transaction was answered")
     }
 
+    pub(crate) fn rejection(&self, node: usize, ticket: Ticket) -> Option<&Rejection> {
+        self.members[node].rejections.get(&ticket)
+    }
+
     pub(crate) fn value(&self, node: usize, key: &str) -> Option<Vec<u8>> {
         let store = &self.members[node].running.as_ref().unwrap().store;
         let namespace = Namespace::new("default").unwrap();
@@ -459,7 +478,10 @@ impl Cluster {
                 let receipt = quipu_node::admit::find(&running.store, id).unwrap().unwrap();
                 member.receipts.insert(ticket, receipt);
             }
-            Action::Reject { ticket, rejection } => panic!("{ticket:?}: {rejection}"),
+            Action::Reject { ticket, rejection } => {
+                assert_ne!(self.doors, Doors::Open, "{ticket:?}: {rejection}");
+                member.rejections.insert(ticket, rejection);
+            }
             Action::ReadNow { ticket, confirmed } => {
                 member.reads.insert(ticket, confirmed);
             }
@@ -484,23 +506,34 @@ impl Cluster {
                 Passed::On(event) => event,
                 Passed::Faulty(finding) => panic!("{from}: {finding}"),
                 Passed::ToAdmission(transactions) => {
-                    for transaction in transactions {
-                        let transaction = SignedTransaction::decode(transaction.into_vec())
-                            .unwrap()
-                            .verify()
-                            .unwrap();
-                        self.handle(
-                            to,
-                            Event::Submit {
-                                origin: Origin::Peer { slot: from, session },
-                                transaction,
-                            },
-                        );
-                    }
+                    self.forwarded(from, to, session, transactions);
                     continue;
                 }
             };
             self.handle(to, event);
+        }
+    }
+
+    fn forwarded(&mut self, from: Slot, to: usize, session: SessionId, transactions: Vec<TransactionBytes>) {
+        let decode = |bytes: TransactionBytes| SignedTransaction::decode(bytes.into_vec()).unwrap();
+        let transactions = transactions.into_iter().map(decode);
+        match self.doors {
+            Doors::Open => {
+                for transaction in transactions {
+                    let origin = Origin::Peer { slot: from, session };
+                    let transaction = transaction.verify().unwrap();
+                    self.handle(to, Event::Submit { origin, transaction });
+                }
+            }
+            Doors::Full => {
+                let refused = Event::NoRoom {
+                    slot: from,
+                    session,
+                    transactions: transactions.map(|transaction| transaction.id()).collect(),
+                };
+                self.handle(to, refused);
+            }
+            Doors::Deaf => {}
         }
     }
 }

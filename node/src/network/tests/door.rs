@@ -11,7 +11,9 @@ use rustls::client::Resumption;
 use tokio::time::{sleep, timeout};
 
 use super::{Echo, Node, Raw, clock, key, loopback, network_id, pair};
-use crate::client_protocol::{Answer, CLIENT_ALPN, Call, CloseCode, MAX_REQUEST_BYTES, Request, Response, Unavailable};
+use crate::client_protocol::{
+    Answer, CLIENT_ALPN, Call, CloseCode, MAX_REQUEST_BYTES, Rejection, Request, Response, Unavailable,
+};
 use crate::network::frame::{FrameReader, framed};
 use crate::network::identity::{Identity, SERVER_NAME};
 use crate::network::tests::{Held, directory_of};
@@ -225,19 +227,24 @@ async fn requests_beyond_the_cap_are_answered_busy() {
     let (mut sending, receiving) = raw.connection.open_bi().await.unwrap();
     let cap = u64::try_from(crate::client_protocol::MAX_WAITING_REQUESTS).unwrap();
     for number in 0..cap + 10 {
-        sending
-            .write_all(&framed(&Request {
-                number,
-                call: Call::Status,
-            }))
-            .await
-            .unwrap();
+        let call = if number % 2 == 0 {
+            Call::Status
+        } else {
+            Call::Submit { transaction: vec![1] }
+        };
+        sending.write_all(&framed(&Request { number, call })).await.unwrap();
     }
     let mut answers = FrameReader::new(receiving, 1000);
     for _ in 0..10 {
         let response = answers.value::<Response>().await.unwrap().unwrap();
         assert!(response.number >= cap);
-        assert_eq!(response.answer, Answer::Unavailable(Unavailable::Busy));
+        match response.answer {
+            Answer::Unavailable(Unavailable::Busy) => assert_eq!(response.number % 2, 0),
+            Answer::Rejected(Rejection::Busy { retry_after_ms }) => {
+                assert!(response.number % 2 == 1 && retry_after_ms > 0, "when to come again");
+            }
+            other => panic!("{other:?}"),
+        }
     }
     held.release();
     let mut answered = BTreeSet::new();
