@@ -86,7 +86,7 @@ disk, memory; and of each node the time that transactions waited for each stage 
 eighth. Per transaction means per executed one. What a store still holds in memory is not written yet, and what an \
 earlier run left there may be written in this one: bytes written are of use after a long run only.
 
-Signed before the clock starts: everything, or as much as half of 512 MiB takes; the rest is signed by one thread \
+Signed before the clock starts: everything, or as much as half of --memory takes; the rest is signed by one thread \
 during the run, and whenever a sender finds nothing ready that is an underrun.";
 
 /// Measure throughput and latency of signed transactions.
@@ -97,6 +97,13 @@ pub(crate) struct Bench {
     /// and not answered.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     clients: u32,
+    /// Send everything to this node, instead of to the one that leads.
+    #[arg(long, value_name = "NODE")]
+    through: Option<String>,
+    /// Connections that the clients share. One has a few thousand calls under way at most; what is beyond that waits in
+    /// the client, so a node is overloaded by several only.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
     /// How long to send.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
@@ -171,7 +178,7 @@ impl Bench {
         let directory = global.network.as_ref().filter(|network| network.is_dir()).cloned();
         let limits = limits::measure(&directory.unwrap_or_else(std::env::temp_dir), &self.sample(&plan)?)?;
         let wait = global.timeout.unwrap_or(SUBMIT_TIMEOUT);
-        let load = self.load(&plan, supply, wait);
+        let load = self.load(&session, &plan, supply, wait)?;
         let nodes = nodes(&session);
         let (measured, before, after) = session.run(async {
             // Connects, and lets the client learn who leads.
@@ -186,7 +193,7 @@ impl Bench {
                 self.clients
             ));
             let before = processes::read(&session.client, &nodes).await;
-            let measured = load.run(&session.client, output).await?;
+            let measured = load.run(output).await?;
             let after = processes::read(&session.client, &nodes).await;
             if self.workload == Workload::Transfer {
                 accounts::audit(&session.client, &plan, wait).await?;
@@ -212,9 +219,15 @@ impl Bench {
         Ok(())
     }
 
-    fn load(&self, plan: &Arc<Plan>, supply: Supply, wait: Duration) -> Load {
+    fn load(&self, session: &Session, plan: &Arc<Plan>, supply: Supply, wait: Duration) -> Result<Load, Failure> {
         let by_time = self.transactions.is_none();
-        Load {
+        let own = |_| session.another(self.through.as_deref());
+        let connections = match (self.connections, &self.through) {
+            (1, None) => vec![session.client.clone()],
+            (count, _) => (0..count).map(own).collect::<Result<_, _>>()?,
+        };
+        Ok(Load {
+            connections,
             plan: Arc::clone(plan),
             supply,
             clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
@@ -226,7 +239,7 @@ impl Bench {
                 Consistency::Linearizable
             },
             wait,
-        }
+        })
     }
 
     fn keys(&self) -> Keys {

@@ -48,6 +48,18 @@ impl Session {
         Ok(Self { genesis, key, client })
     }
 
+    /// Another client with the same identity, and connections of its own; to one node alone where that is named.
+    pub(crate) fn another(&self, node: Option<&str>) -> Result<Client, Failure> {
+        let mut endpoints = endpoints(&self.genesis);
+        if let Some(name) = node {
+            endpoints.retain(|endpoint| endpoint.name == name);
+            if endpoints.is_empty() {
+                return Err(Failure::usage(format!("there is no node '{name}' in this network")));
+            }
+        }
+        Ok(Client::new(endpoints, &self.key, ClientSettings::default())?)
+    }
+
     /// Runs work that speaks to the network, and takes leave of it. Once for each session: connections belong to it.
     pub(crate) fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         block_on(async {

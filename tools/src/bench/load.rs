@@ -3,6 +3,7 @@
 //! Invariants: each step is begun once and counted once; in an open loop its latency begins when it was due. What a
 //! busy node refuses is sent again by a client of a closed loop, when the node says, and by nobody in an open one.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use quipu_ledger::result::Outcome;
 use quipu_ledger::transaction::SignedTransaction;
 use quipu_node::client::Client;
-use quipu_node::client_protocol::{Answer, Call, Consistency, Entry, Receipt, Rejection, Unavailable};
+use quipu_node::client_protocol::{Answer, Call, Consistency, Entry, Receipt, Rejection};
+use quipu_node::clock;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -21,7 +23,7 @@ use super::tally::{End, Tally};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::session::unexpected;
+use crate::session::{READ_TIMEOUT, unexpected};
 use crate::tx::settle::{Fate, settle};
 
 /// How long a sender waits where nothing is signed yet.
@@ -31,6 +33,8 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// What to send, and how.
 pub(super) struct Load {
+    /// Never empty; steps go over one after the other.
+    pub(super) connections: Vec<Client>,
     pub(super) plan: Arc<Plan>,
     pub(super) supply: Supply,
     pub(super) clients: usize,
@@ -48,6 +52,8 @@ pub(super) struct Load {
 pub(super) struct Measured {
     pub(super) tally: Tally,
     pub(super) supply: Supply,
+    /// When the first step was begun, ms since 1970.
+    pub(super) began: u64,
     pub(super) elapsed: Duration,
     /// Everything that was made for a run by time was sent before the time was over.
     pub(super) ran_dry: bool,
@@ -56,7 +62,8 @@ pub(super) struct Measured {
 /// What all senders share.
 struct Shared {
     load: Load,
-    client: Client,
+    /// Steps that were begun.
+    steps: AtomicUsize,
     begun: Instant,
     tally: Mutex<Tally>,
     progress: Progress,
@@ -64,14 +71,19 @@ struct Shared {
 
 impl Load {
     /// Sends everything and waits for the last answer.
-    pub(super) async fn run(self, client: &Client, output: Output) -> Result<Measured, Failure> {
+    pub(super) async fn run(self, output: Output) -> Result<Measured, Failure> {
         let (rate, clients, until) = (self.rate, self.clients, self.until);
         let schedule = rate.map(|rate| Schedule::new(rate, self.plan.count));
         let tally = Mutex::new(Tally::new()?);
+        for client in &self.connections {
+            // Connects, and lets the client learn who leads.
+            client.call(Call::Status, READ_TIMEOUT).await?;
+        }
         self.supply.go_on();
+        let began = clock::wall().get();
         let shared = Arc::new(Shared {
             load: self,
-            client: client.clone(),
+            steps: AtomicUsize::new(0),
             begun: Instant::now(),
             tally,
             progress: Progress::spinner(output, "sending"),
@@ -92,6 +104,7 @@ impl Load {
             tally: shared.tally.into_inner().unwrap_or_else(PoisonError::into_inner),
             ran_dry: rate.is_none() && until.is_some_and(|until| elapsed < until),
             supply: shared.load.supply,
+            began,
             elapsed,
         })
     }
@@ -145,6 +158,14 @@ impl Shared {
         }
     }
 
+    /// The client whose turn it is.
+    fn client(&self) -> Result<&Client, Failure> {
+        let clients = &self.load.connections;
+        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        let client = step.checked_rem(clients.len()).and_then(|index| clients.get(index));
+        client.ok_or_else(|| Failure::general("internal", "there is no connection"))
+    }
+
     async fn perform(&self, step: Step, patient: bool) -> End {
         match step {
             Step::Put(transaction) => self.send(&transaction, patient).await,
@@ -192,7 +213,7 @@ impl Shared {
             at: None,
             consistency: self.load.consistency,
         };
-        match self.client.call(call, self.load.wait).await? {
+        match self.client()?.call(call, self.load.wait).await? {
             Answer::Value { entry, .. } => Ok(entry),
             Answer::Unavailable(unavailable) => Err(unavailable.into()),
             other => Err(unexpected(&other)),
@@ -202,17 +223,21 @@ impl Shared {
     /// Sends a transaction until its fate is known. What a busy node has refused is sent again only by the `patient`.
     async fn send(&self, transaction: &SignedTransaction, patient: bool) -> End {
         let begun = Instant::now();
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(failure) => return End::Refused(failure),
+        };
         loop {
             let left = self.load.wait.saturating_sub(begun.elapsed());
-            let busy = match self.client.offer(transaction, left).await {
+            let busy = match client.offer(transaction, left).await {
                 Ok(Answer::Executed(receipt)) => return executed(&receipt),
                 Ok(Answer::Rejected(Rejection::Busy { retry_after_ms })) => retry_after_ms,
-                Ok(Answer::Unavailable(Unavailable::Busy)) => quipu_node::limits::RETRY_AFTER_MS,
                 Ok(Answer::Rejected(rejection)) if !matches!(rejection, Rejection::Expired { .. }) => {
                     return End::Refused(rejection.into());
                 }
-                _ => return self.settled(transaction, left).await,
+                _ => return self.settled(client, transaction, left).await,
             };
+            self.note(|tally| tally.hint(busy));
             let pause = Duration::from_millis(busy);
             if !patient || left <= pause {
                 return End::Refused(Rejection::Busy { retry_after_ms: busy }.into());
@@ -223,9 +248,9 @@ impl Shared {
     }
 
     /// Nobody said what has become of it: sends it again until somebody does.
-    async fn settled(&self, transaction: &SignedTransaction, wait: Duration) -> End {
+    async fn settled(&self, client: &Client, transaction: &SignedTransaction, wait: Duration) -> End {
         self.note(|tally| tally.resent = tally.resent.saturating_add(1));
-        match settle(&self.client, transaction, wait).await {
+        match settle(client, transaction, wait).await {
             Ok(Fate::Executed(receipt)) => executed(&receipt),
             Ok(Fate::Rejected(rejection)) => End::Refused(rejection.into()),
             Ok(Fate::Never) => {

@@ -25,14 +25,12 @@ impl Bench {
             "loop": if self.rate.is_some() { "open" } else { "closed" },
             "nodes": nodes.to_string(),
             "clients": self.clients.to_string(),
+            "connections": self.connections.to_string(),
+            "through": self.through,
+            "began_ms": measured.began.to_string(),
             "offered_rate": self.rate,
             "value_bytes": self.value_bytes.to_string(),
-            "keys": {
-                "choice": self.keys().name(),
-                "count": self.key_count.to_string(),
-                "zipf_exponent": self.zipf_exponent,
-                "seed": self.seed.to_string(),
-            },
+            "keys": self.keys_report(),
             "seconds": rounded(measured.elapsed.as_secs_f64(), 1000.0),
             "committed": tally.committed.to_string(),
             "failed": tally.executed().saturating_sub(tally.committed).to_string(),
@@ -41,6 +39,7 @@ impl Bench {
             "rejected_by_reason": reason("rejected"),
             "unresolved": tally.unresolved.to_string(),
             "busy_answers": tally.busy.to_string(),
+            "busy_hint_ms": tally.hints.map(|(least, most)| json!({"least": least, "most": most})),
             "resent": tally.resent.to_string(),
             "rate": rounded(rate, 10.0),
             "rate_executed": rounded(per_second(tally.executed(), measured.elapsed), 10.0),
@@ -80,6 +79,15 @@ impl Bench {
                 ),
             ],
         ))
+    }
+
+    fn keys_report(&self) -> Value {
+        json!({
+            "choice": self.keys().name(),
+            "count": self.key_count.to_string(),
+            "zipf_exponent": self.zipf_exponent,
+            "seed": self.seed.to_string(),
+        })
     }
 
     fn reads_report(&self, measured: &Measured, unread: &Value) -> Value {
@@ -209,6 +217,7 @@ mod tests {
         let measured = Measured {
             tally,
             supply: Supply::prepare(&plan).unwrap(),
+            began: 1_800_000_000_000,
             elapsed: Duration::from_secs(2),
             ran_dry: false,
         };

@@ -61,6 +61,8 @@ pub(super) struct Tally {
     pub(super) unresolved: u64,
     /// Answers *busy* after which a client of a closed loop waited and sent the same again.
     pub(super) busy: u64,
+    /// Shortest and longest pause that busy nodes asked for, ms.
+    pub(super) hints: Option<(u64, u64)>,
     /// Transactions that were sent again because nobody said what had become of them.
     pub(super) resent: u64,
     pub(super) latency: Times,
@@ -84,6 +86,7 @@ impl Tally {
             refused: BTreeMap::new(),
             unresolved: 0,
             busy: 0,
+            hints: None,
             resent: 0,
             latency: times().map_err(failed)?,
             reads: 0,
@@ -93,6 +96,12 @@ impl Tally {
             slots: Vec::new(),
             first: None,
         })
+    }
+
+    /// A busy node asked for this pause.
+    pub(super) fn hint(&mut self, ms: u64) {
+        let (least, most) = self.hints.unwrap_or((ms, ms));
+        self.hints = Some((least.min(ms), most.max(ms)));
     }
 
     /// Counts what ended at `elapsed` after `latency`. Only what was executed, or read, has a latency.
